@@ -1,0 +1,5 @@
+//! Floor 6: text in, snapshot out.
+
+pub mod snapshot;
+
+pub use snapshot::Snapshot;

@@ -1,0 +1,316 @@
+//! Floor 3: how it is said. Bytes to [`ir`](crate::ir) and back, one folder a dialect, the same files in each.
+//!
+//! A dialect is a way to speak; *where* and with which credentials is the provider's floor. [`Outbound`] faces
+//! providers, [`Inbound`] faces callers; a dialect may be either or both. The same dialect on both sides never enters
+//! the IR: [`Outbound::splice`] and [`Sniffer`] serve the passthrough. What differs between providers of one dialect
+//! is data ([`Quirks`]), never a subclass.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ir::{Event, Fault, Losses, Request, Response, Usage};
+use crate::wire::json::Invalid;
+use crate::wire::patch::Patch;
+use crate::wire::scan::Members;
+use crate::wire::sse::Frame;
+
+pub mod anthropic;
+pub mod gemini;
+pub mod openai_chat;
+
+/// Every dialect, in the order of their names. A new dialect is a folder and a line here.
+pub const DIALECTS: [Dialect; 3] = [anthropic::DIALECT, gemini::DIALECT, openai_chat::DIALECT];
+
+/// One row of [`DIALECTS`].
+#[derive(Clone, Copy)]
+pub struct Dialect {
+    /// The name used in configuration, metrics and [`Origin`](crate::ir::Origin).
+    pub name: &'static str,
+    /// `None`: callers cannot speak it (yet).
+    pub inbound: Option<&'static dyn Inbound>,
+    pub outbound: &'static dyn Outbound,
+}
+
+impl std::fmt::Debug for Dialect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for Dialect {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+/// Looks a dialect up by name.
+pub fn named(name: &str) -> Option<Dialect> {
+    DIALECTS.into_iter().find(|dialect| dialect.name == name)
+}
+
+/// Faces providers: encodes requests, decodes answers, streams and errors.
+pub trait Outbound: Send + Sync {
+    /// Appends path and query below the provider's base URL, for example `/chat/completions`.
+    fn path(&self, to: &To<'_>, out: &mut String);
+
+    /// Writes the body for a target. What the target cannot be told goes to `losses`.
+    ///
+    /// # Errors
+    /// Something asked for has no counterpart at all and must not be dropped (several candidates where the provider
+    /// has one): the request cannot go to this target.
+    fn encode(
+        &self,
+        request: &Request<'_>,
+        to: &To<'_>,
+        out: &mut Vec<u8>,
+        losses: &mut Losses,
+    ) -> Result<(), Unsayable>;
+
+    /// Reads a whole answer.
+    ///
+    /// # Errors
+    /// The body is not an answer of this dialect.
+    fn decode<'a>(&self, body: &'a [u8]) -> Result<Response<'a>, Invalid>;
+
+    /// A decoder for one streamed answer.
+    fn stream(&self) -> Box<dyn StreamDecoder>;
+
+    /// Reads an error answer. Total: whatever came, a fault comes out. `Retry-After` is read by the caller.
+    fn fault(&self, status: u16, body: &[u8]) -> Fault;
+
+    /// Edits that make a caller's body of this same dialect fit the target, every other byte kept: the target's model
+    /// name, renamed and removed members of its quirks, usage asked for in a stream.
+    fn splice(&self, body: &[u8], members: &Members, to: &To<'_>, patch: &mut Patch);
+
+    /// An observer of one answer that is passed through.
+    fn sniffer(&self) -> Box<dyn Sniffer>;
+}
+
+/// Turns the frames of one streamed answer into events, in the order that [`Event`] promises.
+pub trait StreamDecoder: Send {
+    /// # Errors
+    /// The frame is not of this dialect. Faults that the provider reports in a well-formed frame are
+    /// [`Event::Fault`]s instead. Unknown kinds of event are never errors: they are emitted as [`Event::Extra`].
+    fn frame(&mut self, frame: &Frame<'_>, emit: &mut dyn FnMut(Event<'_>)) -> Result<(), Fault>;
+
+    /// The body ended. Emits what is still owed (`Close`, `End` for dialects without a terminal mark).
+    ///
+    /// # Errors
+    /// The answer is not whole ([`FaultKind::Truncated`](crate::ir::FaultKind::Truncated)).
+    fn end(&mut self, emit: &mut dyn FnMut(Event<'_>)) -> Result<(), Fault>;
+}
+
+/// Watches an answer that is passed through: finds usage, content, faults and the end, and changes nothing. Must not
+/// allocate for frames that only carry content.
+pub trait Sniffer: Send {
+    /// Looks at one frame of a stream.
+    fn frame(&mut self, frame: &Frame<'_>) -> Seen;
+
+    /// Looks at a whole answer.
+    fn body(&mut self, body: &[u8]) -> Seen;
+
+    /// The stream ended: whether the answer is whole.
+    fn whole(&self) -> bool;
+}
+
+/// What a [`Sniffer`] saw in one frame or body.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seen {
+    /// The frame carries part of the answer (text, reasoning, tool call, finish).
+    pub content: bool,
+    /// Usage so far; replaces what was seen before.
+    pub usage: Option<Usage>,
+    /// The frame carries usage and no part of the answer: it can be cut out if the caller did not ask for it.
+    pub usage_only: bool,
+    /// The terminal mark.
+    pub end: bool,
+    pub fault: Option<Fault>,
+}
+
+/// Faces callers: decodes requests, encodes answers, streams and errors.
+pub trait Inbound: Send + Sync {
+    /// Reads a request. Members that are Portolan's own ([`CONTROLS`]) are left out.
+    ///
+    /// # Errors
+    /// The body is not a request of this dialect; the path names the member.
+    fn decode<'a>(&self, body: &'a [u8]) -> Result<Request<'a>, Invalid>;
+
+    /// Writes a whole answer. What this dialect cannot show goes to `losses`.
+    fn encode(&self, response: &Response<'_>, shown: &Shown<'_>, out: &mut Vec<u8>, losses: &mut Losses);
+
+    /// An encoder for one streamed answer.
+    fn stream(&self, include_usage: bool) -> Box<dyn StreamEncoder>;
+
+    /// Writes an error body.
+    fn error(&self, error: &ErrorShape<'_>, out: &mut Vec<u8>);
+
+    /// Writes an error as the last event of a stream that has begun, in the form that SDKs raise.
+    fn error_event(&self, error: &ErrorShape<'_>, out: &mut Vec<u8>);
+}
+
+/// Turns events into the bytes of a caller's stream, framing included.
+pub trait StreamEncoder: Send {
+    /// Appends the bytes for one event; none for an event that this dialect does not show.
+    fn event(&mut self, event: &Event<'_>, shown: &Shown<'_>, out: &mut Vec<u8>, losses: &mut Losses);
+}
+
+/// What Portolan adds to an answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shown<'a> {
+    /// The answer came from the response cache.
+    pub cached: bool,
+    /// Member name (`cost_usd`) and decimal amount, one for each currency; empty where the cost is not known yet.
+    pub costs: &'a [(String, String)],
+    /// Unix seconds, for dialects that date their answers when the provider did not.
+    pub now: u64,
+}
+
+/// The target of an attempt, as far as an encoder must know it.
+#[derive(Clone, Copy, Debug)]
+pub struct To<'t> {
+    /// The target's name for the model.
+    pub model: &'t str,
+    pub stream: bool,
+    pub quirks: &'t Quirks,
+    pub abilities: &'t Abilities,
+}
+
+/// What a model can do, from the catalogue. `None`: not known; encoders then assume that it can.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Abilities {
+    /// Context window in tokens.
+    pub context: Option<u64>,
+    /// Most tokens it can generate; sent where a provider demands a limit and the caller gave none.
+    pub max_output: Option<u64>,
+    pub tools: Option<bool>,
+    pub vision: Option<bool>,
+    /// Takes thinking budgets or effort levels.
+    pub reasoning: Option<bool>,
+    /// Decides itself how long to think (Anthropic adaptive thinking); budgets are not accepted.
+    pub adaptive_thinking: Option<bool>,
+    /// Takes a JSON schema for its answer.
+    pub structured_output: Option<bool>,
+}
+
+/// How a provider departs from its dialect. Data of a preset, overridable in the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quirks {
+    /// Request members that the provider knows under another name, as `{ours: theirs}`.
+    pub rename: std::collections::BTreeMap<String, String>,
+    /// Request members that the provider refuses; they are dropped and named as losses.
+    pub refuses: Vec<String>,
+    /// Does not take `stream_options` (and sends usage unasked, or never).
+    pub no_stream_options: bool,
+    /// Does not know the role `developer`: sent as `system`.
+    pub no_developer_role: bool,
+    /// Takes `json_object` but no `json_schema`.
+    pub no_json_schema: bool,
+    /// How the provider is told to think.
+    pub reasoning: ReasoningStyle,
+}
+
+/// The forms that OpenAI-compatible providers have for reasoning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReasoningStyle {
+    /// `reasoning_effort: "high"` (OpenAI, xAI, Groq, Gemini's OpenAI endpoint).
+    #[default]
+    Effort,
+    /// `reasoning: {"effort": "high"}` or `{"max_tokens": n}` (OpenRouter).
+    Object,
+    /// `thinking: {"type": "enabled"}` (DeepSeek, Zhipu, Moonshot).
+    Thinking,
+    /// `enable_thinking: true`, `thinking_budget: n` (Qwen, SiliconFlow).
+    EnableThinking,
+    /// Cannot be told.
+    None,
+}
+
+/// Something a target cannot be told at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsayable {
+    /// The member, in the caller's words.
+    pub path: String,
+    /// A sentence for the caller: what the provider lacks.
+    pub message: String,
+}
+
+/// An error as every dialect can tell it.
+#[derive(Clone, Copy, Debug)]
+pub struct ErrorShape<'a> {
+    pub class: ErrorClass,
+    pub message: &'a str,
+    /// Finer than the class, where there is such (`model_not_found`, `context_length_exceeded`).
+    pub code: Option<&'a str>,
+    /// The request member at fault.
+    pub param: Option<&'a str>,
+    pub request_id: &'a str,
+}
+
+/// Kinds of error that SDKs raise as types of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// 400
+    InvalidRequest,
+    /// 401
+    Authentication,
+    /// 402
+    Billing,
+    /// 403
+    Permission,
+    /// 404
+    NotFound,
+    /// 405
+    Method,
+    /// 408
+    RequestTimeout,
+    /// 413
+    TooLarge,
+    /// 429
+    RateLimit,
+    /// 500: ours
+    Internal,
+    /// 502: the providers failed
+    Upstream,
+    /// 503
+    Overloaded,
+    /// 504
+    Timeout,
+}
+
+impl ErrorClass {
+    pub fn status(self) -> u16 {
+        match self {
+            ErrorClass::InvalidRequest => 400,
+            ErrorClass::Authentication => 401,
+            ErrorClass::Billing => 402,
+            ErrorClass::Permission => 403,
+            ErrorClass::NotFound => 404,
+            ErrorClass::Method => 405,
+            ErrorClass::RequestTimeout => 408,
+            ErrorClass::TooLarge => 413,
+            ErrorClass::RateLimit => 429,
+            ErrorClass::Internal => 500,
+            ErrorClass::Upstream => 502,
+            ErrorClass::Overloaded => 503,
+            ErrorClass::Timeout => 504,
+        }
+    }
+}
+
+/// Members of a request body that are Portolan's own: read by the exchange, never sent to a provider.
+pub const CONTROLS: [&str; 7] = ["fallback", "cache", "timeout", "tags", "routing", "region", "priority"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found() {
+        for dialect in DIALECTS {
+            assert_eq!(named(dialect.name).unwrap(), dialect);
+        }
+        assert!(named("esperanto").is_none());
+    }
+}

@@ -1,0 +1,62 @@
+//! One whole answer.
+
+use super::{Block, Origin, Usage};
+use crate::wire::json::{Extras, Raw, Text};
+
+#[derive(Clone, Debug, Default)]
+pub struct Response<'a> {
+    pub origin: Origin,
+    /// The provider's id of the answer.
+    pub id: Text<'a>,
+    /// The model that answered, as the provider calls it.
+    pub model: Text<'a>,
+    /// Unix seconds.
+    pub created: Option<u64>,
+    pub candidates: Vec<Candidate<'a>>,
+    pub usage: Option<Usage>,
+    pub service_tier: Option<Text<'a>>,
+    /// OpenAI's `system_fingerprint`.
+    pub fingerprint: Option<Text<'a>>,
+    pub extras: Extras<'a>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Candidate<'a> {
+    pub index: u32,
+    pub blocks: Vec<Block<'a>>,
+    pub finish: Option<Finish<'a>>,
+    /// Log probabilities in OpenAI's shape (`{"content":[...]}`), whatever dialect they came from.
+    pub logprobs: Option<Raw<'a>>,
+    pub extras: Extras<'a>,
+}
+
+/// Why the model stopped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finish<'a> {
+    pub reason: FinishReason,
+    /// The stop sequence met.
+    pub sequence: Option<Text<'a>>,
+    /// The provider's own word, kept for its own dialect and for explanations.
+    pub native: Option<Text<'a>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FinishReason {
+    /// The answer was complete.
+    Stop,
+    /// A stop sequence of the caller's was met.
+    StopSequence,
+    /// The token limit was met.
+    Length,
+    ToolCalls,
+    /// A provider's filter cut or withheld the answer.
+    ContentFilter,
+    /// The model declined.
+    Refusal,
+    /// The provider paused a long turn; send the answer back to go on (Anthropic `pause_turn`).
+    Pause,
+    /// The provider stopped for a fault of its own or of the model (Gemini `MALFORMED_FUNCTION_CALL`).
+    Error,
+    /// A word we do not know; `native` has it.
+    Other,
+}

@@ -1,0 +1,47 @@
+//! Tokens used, in one shape for all providers.
+//!
+//! Providers disagree on what includes what: OpenAI's prompt tokens include cached ones, Anthropic's `input_tokens` do
+//! not; Gemini's candidate tokens do not include thoughts. Decoders settle that here, so that prices are applied once:
+//! `input` and `output` are whole sums, the others are parts *of* them.
+
+/// Counts of one answer. All zero is a statement ("nothing was used"), absence is `Option::None` at the holder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// All input tokens: fresh, cached, written to cache, audio, tool-use prompts.
+    pub input: u64,
+    /// All output tokens: text, reasoning, audio, tool arguments.
+    pub output: u64,
+    /// Of `input`: read from a prompt cache.
+    pub cached: u64,
+    /// Of `input`: written to a prompt cache for the short time to live (5 minutes), or of unstated time.
+    pub cache_write: u64,
+    /// Of `input`: written to a prompt cache for an hour.
+    pub cache_write_1h: u64,
+    /// Of `input`: audio.
+    pub audio_input: u64,
+    /// Of `input`: results of tools that the provider ran itself (Gemini `toolUsePromptTokenCount`).
+    pub tool_prompt: u64,
+    /// Of `output`: reasoning.
+    pub reasoning: u64,
+    /// Of `output`: audio.
+    pub audio_output: u64,
+    /// Of `output`: predicted tokens that were used (OpenAI predicted outputs).
+    pub accepted_prediction: u64,
+    /// Of `output`: predicted tokens that were not used but are billed.
+    pub rejected_prediction: u64,
+    /// Billed searches of the provider's own web search tool.
+    pub searches: u64,
+    /// Total as the provider stated it, where it did; it may differ from `input + output`.
+    pub stated_total: Option<u64>,
+}
+
+impl Usage {
+    pub fn total(&self) -> u64 {
+        self.stated_total.unwrap_or_else(|| self.input.saturating_add(self.output))
+    }
+
+    /// Input tokens at the plain price: neither read from nor written to a cache.
+    pub fn fresh_input(&self) -> u64 {
+        self.input.saturating_sub(self.cached).saturating_sub(self.cache_write).saturating_sub(self.cache_write_1h)
+    }
+}

@@ -1,0 +1,1 @@
+//! Who calls: a secret's digest to a key, in constant time, from memory alone.

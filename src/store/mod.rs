@@ -1,0 +1,3 @@
+//! Floor 8: what outlives a call.
+
+pub mod record;

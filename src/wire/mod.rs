@@ -1,0 +1,7 @@
+//! Floor 1: bytes. JSON spans and writers, patches, SSE frames. Nothing here has ever heard of a model.
+
+pub mod json;
+pub mod patch;
+pub mod scan;
+pub mod sse;
+pub mod writer;
