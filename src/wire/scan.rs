@@ -1,15 +1,25 @@
 //! One pass over a JSON body: is it JSON, is it too deep, and where are its top-level members.
+//!
+//! No tree is built and nothing is allocated but the list of spans. Nesting is a bit stack, not recursion, so that a
+//! body of a million brackets costs a counter. What is accepted here is what `serde_json` accepts (RFC 8259), so that a
+//! later reading of a part cannot fail for its grammar: policy and provider read the same text.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::ops::Range;
 
-/// The top-level members of an object body, by span.
+use crate::wire::json::{Raw, Text};
+
+/// The top-level members of an object body, by span, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Members {
     list: Vec<Member>,
+    /// Of the closing brace.
+    close: usize,
 }
 
 /// One member: spans into the body.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Inside the quotes of the name.
     pub name: Range<usize>,
@@ -17,8 +27,538 @@ pub struct Member {
     pub value: Range<usize>,
 }
 
+/// Why a body is not taken. Offsets are in bytes from its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanError {
+    NotUtf8 { at: usize },
+    NotJson { at: usize, wanted: &'static str },
+    /// JSON, but not an object.
+    NotAnObject,
+    TooDeep { at: usize, limit: usize },
+    /// More than [`MOST_MEMBERS`].
+    TooManyMembers,
+}
+
+/// Most top-level members of a body.
+pub const MOST_MEMBERS: usize = 10_000;
+
+/// Deepest limit that can be asked for: one bit of the stack a level.
+const DEEPEST: usize = 1_024;
+
+/// Scans an object body.
+///
+/// # Errors
+/// The body is not a JSON object, or is deeper than `max_depth` (the object itself is level 1).
+pub fn scan(body: &[u8], max_depth: usize) -> Result<Members, ScanError> {
+    let text = utf8(body)?;
+    let mut scanner = Scanner::new(text, max_depth);
+    scanner.space();
+    if scanner.peek() != Some(b'{') {
+        scanner.value()?;
+        scanner.end()?;
+        return Err(ScanError::NotAnObject);
+    }
+    scanner.at += 1;
+    scanner.limit = scanner.limit.saturating_sub(1);
+    if max_depth == 0 {
+        return Err(ScanError::TooDeep { at: 0, limit: max_depth });
+    }
+    let mut members = Members::default();
+    scanner.space();
+    if scanner.peek() == Some(b'}') {
+        members.close = scanner.at;
+        scanner.at += 1;
+        scanner.end()?;
+        return Ok(members);
+    }
+    loop {
+        scanner.space();
+        let name = scanner.string("a member's name in quotes")?;
+        scanner.space();
+        scanner.byte(b':', "a colon")?;
+        scanner.space();
+        let start = scanner.at;
+        scanner.value()?;
+        if members.list.len() >= MOST_MEMBERS {
+            return Err(ScanError::TooManyMembers);
+        }
+        members.list.push(Member { name, value: start..scanner.at });
+        scanner.space();
+        match scanner.peek() {
+            Some(b',') => scanner.at += 1,
+            Some(b'}') => break,
+            _ => return Err(scanner.wanted("a comma or a closing brace")),
+        }
+    }
+    members.close = scanner.at;
+    scanner.at += 1;
+    scanner.end()?;
+    Ok(members)
+}
+
+/// Checks any JSON value.
+///
+/// # Errors
+/// As [`scan`], but any kind of value will do.
+pub fn validate(json: &[u8], max_depth: usize) -> Result<(), ScanError> {
+    let mut scanner = Scanner::new(utf8(json)?, max_depth);
+    scanner.space();
+    scanner.value()?;
+    scanner.end()
+}
+
+fn utf8(body: &[u8]) -> Result<&[u8], ScanError> {
+    match simdutf8::basic::from_utf8(body) {
+        Ok(_) => Ok(body),
+        Err(_) => {
+            let at = std::str::from_utf8(body).map_or_else(|error| error.valid_up_to(), str::len);
+            Err(ScanError::NotUtf8 { at })
+        }
+    }
+}
+
 impl Members {
+    /// The member of a name, compared as JSON compares it: escapes undone. The last one, where a name is repeated.
+    pub fn get(&self, body: &[u8], name: &str) -> Option<&Member> {
+        self.list.iter().rev().find(|member| member.is_named(body, name))
+    }
+
+    /// A member's value.
+    pub fn raw<'b>(&self, body: &'b [u8], name: &str) -> Option<Raw<'b>> {
+        let member = self.get(body, name)?;
+        let json = std::str::from_utf8(body.get(member.value.clone())?).ok()?;
+        Raw::parse(json).ok()
+    }
+
+    /// The first of these names that occurs more than once.
+    pub fn repeated(&self, body: &[u8], names: &[&str]) -> Option<String> {
+        let twice = |name: &&&str| self.list.iter().filter(|member| member.is_named(body, name)).nth(1).is_some();
+        names.iter().find(twice).map(|name| (*name).to_owned())
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Member> {
         self.list.iter()
+    }
+
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Offset of the closing brace.
+    pub fn close(&self) -> usize {
+        self.close
+    }
+}
+
+impl Member {
+    /// The name, escapes undone.
+    pub fn name<'b>(&self, body: &'b [u8]) -> Text<'b> {
+        let inside = body.get(self.name.clone()).unwrap_or_default();
+        if memchr::memchr(b'\\', inside).is_none() {
+            return std::str::from_utf8(inside).unwrap_or_default().into();
+        }
+        let quoted = body.get(self.name.start.saturating_sub(1)..self.name.end + 1).unwrap_or_default();
+        serde_json::from_slice::<String>(quoted).map_or(Text(Cow::Borrowed("")), Text::from)
+    }
+
+    pub fn is_named(&self, body: &[u8], name: &str) -> bool {
+        let inside = body.get(self.name.clone()).unwrap_or_default();
+        inside == name.as_bytes() || (memchr::memchr(b'\\', inside).is_some() && self.name(body) == *name)
+    }
+}
+
+impl ScanError {
+    /// A sentence with line and column.
+    pub fn describe(&self, body: &[u8]) -> String {
+        let place = |at: usize| {
+            let (line, column) = position(body, at);
+            format!("line {line}, column {column}")
+        };
+        match *self {
+            ScanError::NotUtf8 { at } => format!("it is not UTF-8 from {} on.", place(at)),
+            ScanError::NotJson { at, wanted } if at >= body.len() => format!("it ends where {wanted} was expected."),
+            ScanError::NotJson { at, wanted } => format!("{wanted} was expected at {}.", place(at)),
+            ScanError::NotAnObject => "it is JSON of another kind.".to_owned(),
+            ScanError::TooDeep { limit, .. } => format!("it is nested deeper than {limit} levels."),
+            ScanError::TooManyMembers => format!("it has more than {MOST_MEMBERS} members."),
+        }
+    }
+}
+
+impl fmt::Display for ScanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ScanError::NotUtf8 { at } => write!(f, "not UTF-8 at byte {at}"),
+            ScanError::NotJson { at, wanted } => write!(f, "{wanted} was expected at byte {at}"),
+            ScanError::NotAnObject => f.write_str("not an object"),
+            ScanError::TooDeep { at, limit } => write!(f, "deeper than {limit} levels at byte {at}"),
+            ScanError::TooManyMembers => write!(f, "more than {MOST_MEMBERS} members"),
+        }
+    }
+}
+
+impl std::error::Error for ScanError {}
+
+/// Line and column of an offset, from 1, the column in characters.
+pub fn position(body: &[u8], at: usize) -> (usize, usize) {
+    let before = body.get(..at.min(body.len())).unwrap_or_default();
+    let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
+    let line = memchr::memchr_iter(b'\n', before).count() + 1;
+    let column = String::from_utf8_lossy(before.get(line_start..).unwrap_or_default()).chars().count() + 1;
+    (line, column)
+}
+
+struct Scanner<'b> {
+    body: &'b [u8],
+    at: usize,
+    /// Levels still allowed.
+    limit: usize,
+    max_depth: usize,
+}
+
+/// Which of the open levels are objects, a bit each.
+struct Levels {
+    bits: [u64; DEEPEST / 64],
+    depth: usize,
+}
+
+impl Levels {
+    fn push(&mut self, object: bool) {
+        if let Some(word) = self.bits.get_mut(self.depth / 64) {
+            let bit = 1u64 << (self.depth % 64);
+            *word = if object { *word | bit } else { *word & !bit };
+        }
+        self.depth += 1;
+    }
+
+    fn in_object(&self) -> bool {
+        let top = self.depth.wrapping_sub(1);
+        self.bits.get(top / 64).is_some_and(|word| word & (1u64 << (top % 64)) != 0)
+    }
+}
+
+impl<'b> Scanner<'b> {
+    fn new(body: &'b [u8], max_depth: usize) -> Self {
+        Scanner { body, at: 0, limit: max_depth.min(DEEPEST), max_depth }
+    }
+
+    #[inline]
+    fn peek(&self) -> Option<u8> {
+        self.body.get(self.at).copied()
+    }
+
+    #[inline]
+    fn space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    fn end(&mut self) -> Result<(), ScanError> {
+        self.space();
+        if self.at == self.body.len() { Ok(()) } else { Err(self.wanted("the end of the body")) }
+    }
+
+    fn byte(&mut self, byte: u8, wanted: &'static str) -> Result<(), ScanError> {
+        if self.peek() == Some(byte) {
+            self.at += 1;
+            Ok(())
+        } else {
+            Err(self.wanted(wanted))
+        }
+    }
+
+    #[cold]
+    fn wanted(&self, wanted: &'static str) -> ScanError {
+        ScanError::NotJson { at: self.at, wanted }
+    }
+
+    /// One value of any kind, without recursion.
+    fn value(&mut self) -> Result<(), ScanError> {
+        let mut levels = Levels { bits: [0; DEEPEST / 64], depth: 0 };
+        'value: loop {
+            match self.peek() {
+                Some(open @ (b'{' | b'[')) => {
+                    if levels.depth >= self.limit {
+                        return Err(ScanError::TooDeep { at: self.at, limit: self.max_depth });
+                    }
+                    levels.push(open == b'{');
+                    self.at += 1;
+                    self.space();
+                    let close = if open == b'{' { b'}' } else { b']' };
+                    if self.peek() == Some(close) {
+                        self.at += 1;
+                        levels.depth -= 1;
+                    } else {
+                        if open == b'{' {
+                            self.member_name()?;
+                        }
+                        continue 'value;
+                    }
+                }
+                Some(b'"') => {
+                    self.string("a string")?;
+                }
+                Some(b'-' | b'0'..=b'9') => self.number()?,
+                Some(b't') => self.literal(b"true")?,
+                Some(b'f') => self.literal(b"false")?,
+                Some(b'n') => self.literal(b"null")?,
+                _ => return Err(self.wanted("a JSON value")),
+            }
+            // A value is complete: close levels until one goes on.
+            loop {
+                if levels.depth == 0 {
+                    return Ok(());
+                }
+                self.space();
+                let object = levels.in_object();
+                match self.peek() {
+                    Some(b',') => {
+                        self.at += 1;
+                        self.space();
+                        if object {
+                            self.member_name()?;
+                        }
+                        continue 'value;
+                    }
+                    Some(b'}') if object => {}
+                    Some(b']') if !object => {}
+                    _ if object => return Err(self.wanted("a comma or a closing brace")),
+                    _ => return Err(self.wanted("a comma or a closing bracket")),
+                }
+                self.at += 1;
+                levels.depth -= 1;
+            }
+        }
+    }
+
+    fn member_name(&mut self) -> Result<(), ScanError> {
+        self.string("a member's name in quotes")?;
+        self.space();
+        self.byte(b':', "a colon")?;
+        self.space();
+        Ok(())
+    }
+
+    /// A string; the span inside its quotes.
+    fn string(&mut self, wanted: &'static str) -> Result<Range<usize>, ScanError> {
+        self.byte(b'"', wanted)?;
+        let start = self.at;
+        loop {
+            let rest = self.body.get(self.at..).unwrap_or_default();
+            let Some(found) = special(rest) else {
+                self.at = self.body.len();
+                return Err(self.wanted("a closing quote"));
+            };
+            self.at += found;
+            match self.peek() {
+                Some(b'"') => {
+                    let inside = start..self.at;
+                    self.at += 1;
+                    return Ok(inside);
+                }
+                Some(b'\\') => self.escape()?,
+                _ => return Err(self.wanted("an escape instead of a control character")),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), ScanError> {
+        self.at += 1;
+        match self.peek() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                self.at += 1;
+                Ok(())
+            }
+            Some(b'u') => {
+                self.at += 1;
+                match self.hex4()? {
+                    0xdc00..=0xdfff => Err(self.wanted("the first half of a surrogate pair before its second")),
+                    0xd800..=0xdbff => {
+                        let pair = self.body.get(self.at..self.at + 2) == Some(b"\\u");
+                        self.at += if pair { 2 } else { 0 };
+                        if pair && (0xdc00..=0xdfff).contains(&self.hex4()?) {
+                            Ok(())
+                        } else {
+                            Err(self.wanted("the second half of a surrogate pair"))
+                        }
+                    }
+                    _ => Ok(()),
+                }
+            }
+            _ => Err(self.wanted("a JSON escape")),
+        }
+    }
+
+    fn hex4(&mut self) -> Result<u32, ScanError> {
+        let mut n = 0;
+        for _ in 0..4 {
+            let digit = self.peek().and_then(|byte| char::from(byte).to_digit(16));
+            let Some(digit) = digit else { return Err(self.wanted("four hexadecimal digits")) };
+            n = n << 4 | digit;
+            self.at += 1;
+        }
+        Ok(n)
+    }
+
+    fn number(&mut self) -> Result<(), ScanError> {
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        if self.peek() == Some(b'0') {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), ScanError> {
+        let start = self.at;
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.at += 1;
+        }
+        if self.at == start { Err(self.wanted("a digit")) } else { Ok(()) }
+    }
+
+    fn literal(&mut self, literal: &'static [u8]) -> Result<(), ScanError> {
+        if self.body.get(self.at..self.at + literal.len()) == Some(literal) {
+            self.at += literal.len();
+            Ok(())
+        } else {
+            Err(self.wanted("a JSON value"))
+        }
+    }
+}
+
+/// The first byte of a string that is not plain: quote, backslash or control character.
+#[inline]
+fn special(rest: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let (words, tail) = rest.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // A byte is zero after the xor where it equals what is looked for; the high bit of `x - 1 & !x` marks zeros.
+        let zero = |x: u64| x.wrapping_sub(ONES) & !x & HIGHS;
+        let found = zero(word ^ (ONES * u64::from(b'"')))
+            | zero(word ^ (ONES * u64::from(b'\\')))
+            | (word.wrapping_sub(ONES * 0x20) & !word & HIGHS);
+        if found != 0 {
+            return Some(index * 8 + (found.trailing_zeros() / 8) as usize);
+        }
+    }
+    let at = tail.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f))?;
+    Some(words.len() * 8 + at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn names(body: &str) -> Vec<String> {
+        let members = scan(body.as_bytes(), 64).unwrap();
+        members.iter().map(|member| member.name(body.as_bytes()).to_string()).collect()
+    }
+
+    #[test]
+    fn spans_are_those_of_the_members() {
+        let body = br#" { "a" : [1, {"b":2}] ,"mod\u0065l":"x\"y", "n":-1.5e3 } "#;
+        let members = scan(body, 64).unwrap();
+        assert_eq!(names(std::str::from_utf8(body).unwrap()), ["a", "model", "n"]);
+        assert_eq!(members.raw(body, "a").unwrap().get(), r#"[1, {"b":2}]"#);
+        assert_eq!(members.raw(body, "model").unwrap().get(), r#""x\"y""#);
+        assert_eq!(members.raw(body, "n").unwrap().get(), "-1.5e3");
+        assert!(members.get(body, "b").is_none());
+        assert_eq!(body[members.close()], b'}');
+    }
+
+    #[test]
+    fn repeats_are_seen_through_escapes() {
+        let body = br#"{"model":"a","x":1,"x":2,"mod\u0065l":"b"}"#;
+        let members = scan(body, 64).unwrap();
+        assert_eq!(members.repeated(body, &["stream", "model"]).as_deref(), Some("model"));
+        assert_eq!(members.repeated(body, &["stream"]), None);
+        assert_eq!(members.raw(body, "model").unwrap().get(), r#""b""#);
+    }
+
+    #[test]
+    fn depth_is_counted_and_costs_no_stack() {
+        for (depth, limit) in [(3, 3), (64, 64), (1_024, 1_024)] {
+            let body = format!("{{\"a\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
+            assert!(scan(body.as_bytes(), limit).is_ok(), "{depth}");
+            assert!(matches!(scan(body.as_bytes(), limit - 1), Err(ScanError::TooDeep { .. })), "{depth}");
+        }
+        let body = format!("{{\"a\":{}", "{\"b\":[".repeat(1_000_000));
+        assert!(matches!(scan(body.as_bytes(), 64), Err(ScanError::TooDeep { .. })));
+    }
+
+    #[test]
+    fn what_is_not_json_is_told_with_its_place() {
+        let error = scan(b"{\"a\":1,\n \"b\":tru}", 64).unwrap_err();
+        assert_eq!(error.describe(b"{\"a\":1,\n \"b\":tru}"), "a JSON value was expected at line 2, column 6.");
+        assert_eq!(scan(b"[1]", 64).unwrap_err(), ScanError::NotAnObject);
+        assert_eq!(scan(b"{\"a\":\"\xff\"}", 64).unwrap_err(), ScanError::NotUtf8 { at: 6 });
+        assert!(scan(b"{\"a\":1", 64).unwrap_err().describe(b"{\"a\":1").starts_with("it ends where"));
+    }
+
+    #[test]
+    fn the_grammar_is_that_of_serde_json() {
+        for text in [
+            "0", "-0", "01", "-", "1.", ".5", "1e", "1e+", "1E-2", "1.5e300", "+1", "tru", "true", "nul", "\"\\x\"", "\"\\u12\"", "\"\\ud800\"",
+            "\"\\ud800\\udc00\"", "\"\\udc00\"", "\"\\ud800\\u0041\"", "\"a\tb\"", "\"\u{7f}\"", "[]", "[1,]", "[,1]", "[1 2]", "{\"a\"}", "{\"a\":}", "{,}",
+            "{\"a\":1,}", "{a:1}", "[1]]", "\"", "[\"a\",{\"b\":[]}]", "", " ", "// x", "\u{feff}1", "NaN", "{\"a\":1 \"b\":2}",
+        ] {
+            let ours = validate(text.as_bytes(), 64).is_ok();
+            let theirs = serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok()
+                && serde_json::from_str::<serde_json::Value>(text).is_ok();
+            assert_eq!(ours, theirs, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn mutations_agree_with_serde_json(seed in any::<u64>(), cut in 0usize..200) {
+            let base = br#"{"a":[1,2.5e-3,true,null,"x\n\u00e9\ud83d\ude00"],"b":{"c":{},"d":[]},"model":"m"}"#;
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut body = base.to_vec();
+            for _ in 0..rng.usize(0..4) {
+                let at = rng.usize(..body.len());
+                match rng.u8(0..3) {
+                    0 => { body.remove(at); }
+                    1 => body.insert(at, *rng.choice(b"{}[]\",:\\0e-.tu d\n").unwrap()),
+                    _ => body[at] = rng.u8(..),
+                }
+            }
+            body.truncate(body.len().saturating_sub(cut.saturating_sub(150)));
+            let ours = validate(&body, 64).is_ok();
+            let theirs = serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok();
+            let value = serde_json::from_slice::<serde_json::Value>(&body).is_ok();
+            // `IgnoredAny` does not look at surrogates, `Value` refuses numbers out of range: ours lies between.
+            prop_assert!(!ours || theirs, "{:?}", String::from_utf8_lossy(&body));
+            prop_assert!(ours || !value, "{:?}", String::from_utf8_lossy(&body));
+        }
+
+        #[test]
+        fn special_finds_what_a_plain_loop_finds(bytes in proptest::collection::vec(any::<u8>(), 0..70)) {
+            let plain = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
+            prop_assert_eq!(special(&bytes), plain);
+        }
     }
 }
