@@ -1,6 +1,6 @@
 //! One whole answer.
 
-use super::{Block, Origin, Usage};
+use super::{Block, Event, Origin, Usage};
 use crate::wire::json::{Extras, Raw, Text};
 
 #[derive(Clone, Debug, Default)]
@@ -59,4 +59,35 @@ pub enum FinishReason {
     Error,
     /// A word we do not know; `native` has it.
     Other,
+}
+
+impl Response<'_> {
+    /// The answer as the events of a stream, for a caller that asked for one of a provider that sent it whole.
+    pub fn events(&self, emit: &mut dyn FnMut(Event<'_>)) {
+        emit(Event::Start {
+            id: self.id.reborrow(),
+            model: self.model.reborrow(),
+            created: self.created,
+            service_tier: self.service_tier.as_ref().map(Text::reborrow),
+            fingerprint: self.fingerprint.as_ref().map(Text::reborrow),
+            extras: self.extras.clone(),
+        });
+        for candidate in &self.candidates {
+            for (block, content) in candidate.blocks.iter().enumerate() {
+                let block = u32::try_from(block).unwrap_or(u32::MAX);
+                emit(Event::Open { candidate: candidate.index, block, content: content.content.clone() });
+                emit(Event::Close { candidate: candidate.index, block });
+            }
+            if let Some(json) = &candidate.logprobs {
+                emit(Event::Logprobs { candidate: candidate.index, json: json.reborrow() });
+            }
+            if let Some(finish) = &candidate.finish {
+                emit(Event::Finish { candidate: candidate.index, finish: finish.clone() });
+            }
+        }
+        if let Some(usage) = self.usage {
+            emit(Event::Usage(usage));
+        }
+        emit(Event::End);
+    }
 }

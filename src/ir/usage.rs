@@ -4,8 +4,13 @@
 //! not; Gemini's candidate tokens do not include thoughts. Decoders settle that here, so that prices are applied once:
 //! `input` and `output` are whole sums, the others are parts *of* them.
 
+use serde::Deserialize;
+
+use crate::wire::writer::Object;
+
 /// Counts of one answer. All zero is a statement ("nothing was used"), absence is `Option::None` at the holder.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct Usage {
     /// All input tokens: fresh, cached, written to cache, audio, tool-use prompts.
     pub input: u64,
@@ -43,5 +48,36 @@ impl Usage {
     /// Input tokens at the plain price: neither read from nor written to a cache.
     pub fn fresh_input(&self) -> u64 {
         self.input.saturating_sub(self.cached).saturating_sub(self.cache_write).saturating_sub(self.cache_write_1h)
+    }
+}
+
+impl Usage {
+    /// Each part by its name, for the journal; parts that are zero are left out.
+    pub fn parts(&self) -> [(&'static str, u64); 12] {
+        [
+            ("input", self.input),
+            ("output", self.output),
+            ("cached", self.cached),
+            ("cache_write", self.cache_write),
+            ("cache_write_1h", self.cache_write_1h),
+            ("audio_input", self.audio_input),
+            ("tool_prompt", self.tool_prompt),
+            ("reasoning", self.reasoning),
+            ("audio_output", self.audio_output),
+            ("accepted_prediction", self.accepted_prediction),
+            ("rejected_prediction", self.rejected_prediction),
+            ("searches", self.searches),
+        ]
+    }
+
+    pub fn write(&self, o: &mut Object<'_>) {
+        for (name, count) in self.parts() {
+            if count != 0 {
+                o.number(name, count);
+            }
+        }
+        if let Some(total) = self.stated_total {
+            o.number("stated_total", total);
+        }
     }
 }

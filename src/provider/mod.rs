@@ -127,3 +127,13 @@ pub struct Target {
     pub weight: u32,
     pub abilities: Abilities,
 }
+
+impl Provider {
+    /// Whether connections made for the other provider serve this one as well.
+    pub fn connects_like(&self, other: &Provider) -> bool {
+        self.nodes == other.nodes
+            && self.tls == other.tls
+            && self.http == other.http
+            && self.health_check == other.health_check
+    }
+}

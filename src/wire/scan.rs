@@ -30,11 +30,19 @@ pub struct Member {
 /// Why a body is not taken. Offsets are in bytes from its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScanError {
-    NotUtf8 { at: usize },
-    NotJson { at: usize, wanted: &'static str },
+    NotUtf8 {
+        at: usize,
+    },
+    NotJson {
+        at: usize,
+        wanted: &'static str,
+    },
     /// JSON, but not an object.
     NotAnObject,
-    TooDeep { at: usize, limit: usize },
+    TooDeep {
+        at: usize,
+        limit: usize,
+    },
     /// More than [`MOST_MEMBERS`].
     TooManyMembers,
 }
@@ -521,9 +529,46 @@ mod tests {
     #[test]
     fn the_grammar_is_that_of_serde_json() {
         for text in [
-            "0", "-0", "01", "-", "1.", ".5", "1e", "1e+", "1E-2", "1.5e300", "+1", "tru", "true", "nul", "\"\\x\"", "\"\\u12\"", "\"\\ud800\"",
-            "\"\\ud800\\udc00\"", "\"\\udc00\"", "\"\\ud800\\u0041\"", "\"a\tb\"", "\"\u{7f}\"", "[]", "[1,]", "[,1]", "[1 2]", "{\"a\"}", "{\"a\":}", "{,}",
-            "{\"a\":1,}", "{a:1}", "[1]]", "\"", "[\"a\",{\"b\":[]}]", "", " ", "// x", "\u{feff}1", "NaN", "{\"a\":1 \"b\":2}",
+            "0",
+            "-0",
+            "01",
+            "-",
+            "1.",
+            ".5",
+            "1e",
+            "1e+",
+            "1E-2",
+            "1.5e300",
+            "+1",
+            "tru",
+            "true",
+            "nul",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "\"\\ud800\"",
+            "\"\\ud800\\udc00\"",
+            "\"\\udc00\"",
+            "\"\\ud800\\u0041\"",
+            "\"a\tb\"",
+            "\"\u{7f}\"",
+            "[]",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{,}",
+            "{\"a\":1,}",
+            "{a:1}",
+            "[1]]",
+            "\"",
+            "[\"a\",{\"b\":[]}]",
+            "",
+            " ",
+            "// x",
+            "\u{feff}1",
+            "NaN",
+            "{\"a\":1 \"b\":2}",
         ] {
             let ours = validate(text.as_bytes(), 64).is_ok();
             let theirs = serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok()

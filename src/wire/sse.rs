@@ -24,7 +24,9 @@ pub struct Frame<'a> {
 pub enum SseError {
     NotUtf8,
     /// One event is larger than the limit, in bytes.
-    TooLarge { limit: usize },
+    TooLarge {
+        limit: usize,
+    },
 }
 
 impl fmt::Display for SseError {

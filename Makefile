@@ -1,0 +1,89 @@
+# Portolan's commands. `make help` lists them. Nothing but git, gcc, make, a Rust toolchain and network is assumed:
+# what else a target needs it installs itself (system packages by apt, as root or through sudo).
+
+SHELL := /bin/bash
+CARGO ?= cargo
+JOBS ?= 2
+CONFIG ?= conf/quickstart.yaml
+RECORDINGS := $(if $(PORTOLAN_RECORDINGS),$(PORTOLAN_RECORDINGS),$(wildcard $(CURDIR)/../shared/recordings))
+export PORTOLAN_RECORDINGS := $(RECORDINGS)
+
+TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
+RELEASE := $(TARGET_DIR)/release/portolan
+
+.PHONY: help run build release test unit gateway sdk-test replay lint bench loadtest deny fuzz system python node clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
+
+run: release ## build the release binary and serve conf/quickstart.yaml (CONFIG=... for another file)
+	$(RELEASE) run --config $(CONFIG)
+
+release: system ## build the release binary
+	$(CARGO) build --release --locked -j$(JOBS)
+
+build: system ## build the debug binary
+	$(CARGO) build --locked -j$(JOBS)
+
+test: system lint unit gateway replay sdk-test ## everything: set-up, lint, unit, integration, replay, SDKs
+
+lint: system ## formatting and clippy
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked -j$(JOBS) --all-targets -- -D warnings
+
+unit: system ## unit, golden and property tests, the floors, the allocation counter
+	$(CARGO) test --locked -j$(JOBS) --lib --bins --test floors --test alloc
+	$(CARGO) test --locked -j$(JOBS) --doc
+
+gateway: system ## the real binary against scripted providers
+	$(CARGO) test --locked -j$(JOBS) --test gateway
+
+replay: system ## recorded provider traffic through the dialects (PORTOLAN_RECORDINGS names the folder)
+	$(CARGO) test --locked -j$(JOBS) --test replay -- --nocapture
+
+sdk-test: build python node ## the official SDKs, unchanged, against the real binary
+	tests/sdk/run $(TARGET_DIR)/debug/portolan
+
+bench: system ## criterion benches: scan, splice, SSE, transcode
+	$(CARGO) bench --locked -j$(JOBS)
+
+loadtest: release ## processor time a request beside a bare Pingora proxy, bounded in time and count
+	$(CARGO) build --release --locked -j$(JOBS) --example bare --example loadtest
+	$(TARGET_DIR)/release/examples/loadtest --portolan $(RELEASE) --bare $(TARGET_DIR)/release/examples/bare
+
+deny: ## licences, advisories and bans (installs cargo-deny)
+	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny check
+
+system: ## system packages the build needs
+	@if ! command -v cmake >/dev/null; then \
+	  if ! command -v apt-get >/dev/null; then echo "Portolan's build needs cmake (zlib-ng, through Pingora): install it with your package manager, then run make again."; exit 1; fi; \
+	  if [ "$$(id -u)" = 0 ]; then SUDO=; elif command -v sudo >/dev/null; then SUDO=sudo; \
+	  else echo "Portolan's build needs cmake: run 'apt-get install cmake' as root, then run make again."; exit 1; fi; \
+	  $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends cmake; \
+	fi
+
+python: tests/sdk/.venv/installed ## the Python environment of the SDK tests
+
+tests/sdk/.venv/installed: tests/sdk/requirements.txt
+	@if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then \
+	  if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO=sudo; fi; \
+	  $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv python3-pip; \
+	fi
+	python3 -m venv tests/sdk/.venv
+	tests/sdk/.venv/bin/pip install -q --disable-pip-version-check -r tests/sdk/requirements.txt
+	touch $@
+
+node: tests/sdk/node_modules/installed ## the npm packages of the SDK tests
+
+tests/sdk/node_modules/installed: tests/sdk/package-lock.json
+	@if ! command -v npm >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO=sudo; fi; \
+	  $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm; \
+	fi
+	cd tests/sdk && npm ci --no-audit --no-fund --loglevel=error
+	touch $@
+
+clean: ## remove what the builds and tests made
+	$(CARGO) clean
+	rm -rf tests/sdk/.venv tests/sdk/node_modules

@@ -1,0 +1,205 @@
+//! `portolan run`: everything put together, in the order in which it must exist.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::apps::HttpServerOptions;
+use pingora::proxy::http_proxy;
+use pingora::server::Server;
+use pingora::server::ShutdownWatch;
+use pingora::server::configuration::ServerConf;
+use pingora::services::background::{BackgroundService, background_service};
+use pingora::services::listening::Service;
+
+use super::load;
+use crate::admin::{Admin, View};
+use crate::config::Snapshot;
+use crate::proxy::upkeep::{Drain, Reloader, Resolver, Source};
+use crate::proxy::{Gateway, Shared};
+use crate::sandbox;
+use crate::store::journal::Journal;
+use crate::store::ledger::Ledger;
+use crate::telemetry::{self, Metrics};
+use crate::wire::writer;
+
+/// How long past the drain Pingora waits before it ends the process itself, should the drain be stuck.
+const PAST_DRAIN: Duration = Duration::from_secs(10);
+
+/// Serves a configuration until told to stop. Returns only if it cannot begin.
+///
+/// # Errors
+/// A line for each thing that stands in the way.
+pub fn run(file: &Path, upgrade: bool) -> Result<(), Vec<String>> {
+    let loaded = load::snapshot(file)?;
+    let snapshot = Arc::new(loaded);
+    telemetry::log::init(&snapshot.log).map_err(|error| vec![format!("the log cannot be set up: {error}")])?;
+    let metrics = Metrics::new();
+    let journal = Journal::open(&snapshot.state_dir)
+        .map_err(|error| vec![format!("the journal in {} cannot be opened: {error}", snapshot.state_dir.display())])?;
+    let journal = Arc::new(journal);
+    let ledger = Ledger::open(&snapshot.state_dir, journal.clone())
+        .map_err(|error| vec![format!("the ledger in {} cannot be opened: {error}", snapshot.state_dir.display())])?;
+    let shared = Shared::new(snapshot.clone(), journal, Arc::new(ledger), metrics);
+
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let grace = (snapshot.drain + PAST_DRAIN).as_secs();
+    let conf = ServerConf {
+        threads,
+        grace_period_seconds: Some(grace),
+        graceful_shutdown_timeout_seconds: Some(1),
+        upgrade_sock: snapshot.state_dir.join("upgrade.sock").display().to_string(),
+        pid_file: snapshot.state_dir.join("portolan.pid").display().to_string(),
+        // The plan of each call is the real limit.
+        max_retries: 64,
+        upstream_keepalive_pool_size: 512,
+        ..ServerConf::default()
+    };
+    let options = pingora::server::configuration::Opt { upgrade, ..Default::default() };
+    let mut server = Server::new_with_opt_and_conf(Some(options), conf);
+    server.bootstrap();
+
+    let mut app = http_proxy(&server.configuration, Gateway::new(shared.clone()));
+    app.server_options = Some(http_options());
+    let mut data = Service::new("data".to_owned(), app);
+    for address in &snapshot.listen {
+        data.add_tcp(&address.to_string());
+    }
+    server.add_service(data);
+
+    let mut admin = Service::new("admin".to_owned(), Admin::new(Arc::new(Window(shared.clone()))));
+    admin.threads = Some(1);
+    admin.add_tcp(&snapshot.admin.to_string());
+    server.add_service(admin);
+
+    server.add_service(background_service("drain", Drain { shared: shared.clone() }));
+    server.add_service(background_service("resolver", Resolver { shared: shared.clone() }));
+    let source = Arc::new(Files::new(file, &snapshot));
+    server.add_service(background_service("reloader", Reloader { shared: shared.clone(), source }));
+    if let Some(address) = snapshot.sandbox {
+        let listener = std::net::TcpListener::bind(address)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .map_err(|error| vec![format!("the sandbox cannot listen on {address}: {error}")])?;
+        server.add_service(background_service("sandbox", Sandbox { listener: std::sync::Mutex::new(Some(listener)) }));
+    }
+    super::greeting::say(&snapshot, file);
+    server.run_forever()
+}
+
+fn http_options() -> HttpServerOptions {
+    let mut options = HttpServerOptions::default();
+    // HTTP/2 with prior knowledge beside HTTP/1.1, on the same plain port.
+    options.h2c = true;
+    options
+}
+
+/// The configuration's files.
+struct Files {
+    file: PathBuf,
+    all: std::sync::Mutex<Vec<PathBuf>>,
+}
+
+impl Files {
+    fn new(file: &Path, snapshot: &Snapshot) -> Files {
+        Files { file: file.to_owned(), all: std::sync::Mutex::new(snapshot.index.files.clone()) }
+    }
+
+    fn all(&self) -> std::sync::MutexGuard<'_, Vec<PathBuf>> {
+        self.all.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Source for Files {
+    fn fingerprint(&self) -> Option<u64> {
+        let mut hasher = DefaultHasher::new();
+        for file in self.all().iter() {
+            let meta = std::fs::metadata(file).ok()?;
+            meta.len().hash(&mut hasher);
+            meta.modified().ok()?.hash(&mut hasher);
+        }
+        Some(hasher.finish())
+    }
+
+    fn load(&self) -> Result<Snapshot, Vec<String>> {
+        let snapshot = load::snapshot(&self.file)?;
+        *self.all() = snapshot.index.files.clone();
+        Ok(snapshot)
+    }
+}
+
+/// What the admin port sees of the data plane.
+struct Window(Arc<Shared>);
+
+impl View for Window {
+    fn metrics(&self) -> String {
+        let shared = &self.0;
+        shared.metrics.set_in_flight(shared.in_flight());
+        shared.metrics.set_buffered(shared.buffered.bytes());
+        let now = shared.now().mono;
+        for model in shared.served().snapshot.models.values() {
+            for target in &model.targets {
+                let cooling = shared.live.health(&target.target.id).cooling_until(now).is_some();
+                shared.metrics.set_target_state(&target.target.id, cooling);
+            }
+        }
+        shared.metrics.render()
+    }
+
+    fn targets(&self) -> Vec<u8> {
+        let shared = &self.0;
+        let now = shared.now().mono;
+        let served = shared.served();
+        let mut models: Vec<_> = served.snapshot.models.values().collect();
+        models.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let mut out = Vec::new();
+        writer::object(&mut out, |o| {
+            o.string("config_version", &served.snapshot.version);
+            o.array("targets", |a| {
+                for model in models {
+                    for target in &model.targets {
+                        let until = shared.live.health(&target.target.id).cooling_until(now);
+                        a.object(|o| {
+                            o.string("model", &model.name);
+                            o.string("target", &target.target.id);
+                            o.number("weight", u64::from(target.target.weight));
+                            o.string("state", if until.is_some() { "cooling" } else { "ok" });
+                            if let Some(until) = until {
+                                o.number("cooling_ms", until.saturating_sub(now) / 1_000);
+                            }
+                            o.bool("priced", target.price.is_some());
+                        });
+                    }
+                }
+            });
+        });
+        out
+    }
+
+    fn ready(&self) -> Result<(), &'static str> {
+        if *self.0.stopping.borrow() {
+            return Err("draining");
+        }
+        if self.0.journal.healthy() { Ok(()) } else { Err("ledger_unavailable") }
+    }
+}
+
+/// The sandbox provider, in this process.
+struct Sandbox {
+    listener: std::sync::Mutex<Option<std::net::TcpListener>>,
+}
+
+#[async_trait]
+impl BackgroundService for Sandbox {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let taken = self.listener.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let Some(listener) = taken.and_then(|listener| tokio::net::TcpListener::from_std(listener).ok()) else { return };
+        sandbox::serve(listener, async move {
+            // It goes on serving while the gateway drains: its streams are among those waited for.
+            let _ = shutdown.wait_for(|stop| *stop).await;
+            std::future::pending::<()>().await;
+        })
+        .await;
+    }
+}

@@ -1,0 +1,204 @@
+//! One try at one target: the request as this target is sent it, and what came of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::relay::{Facts, Terms};
+use super::{Call, Candidate, Refusal, Relay};
+use crate::config::Snapshot;
+use crate::dialect::{Dialect, To};
+use crate::ir::{Fault, Losses, Usage};
+use crate::policy::Moment;
+use crate::policy::price::Nano;
+use crate::store::record::{Id, Intent, Settlement};
+use crate::wire::patch::Patch;
+
+/// Output tokens assumed for a reserve where neither caller nor catalogue bounds them.
+const UNBOUNDED_OUTPUT: u64 = 16_384;
+
+/// One try, from its preparation to its settlement.
+pub struct Attempt {
+    pub id: Id,
+    /// Counts from 1 within the call.
+    pub number: u32,
+    pub candidate: Candidate,
+    /// Path and query at the provider, base path included but for the node's.
+    pub path: String,
+    pub body: Bytes,
+    pub terms: Terms,
+    pub started: Moment,
+    /// Status of the provider's answer; 0 until there is one.
+    pub status: u16,
+    /// When the first content came.
+    pub first: Option<Moment>,
+    /// `None` until a good head was seen.
+    pub relay: Option<Relay>,
+    /// What the request lost on its way to this target.
+    pub losses: Losses,
+    /// Set when the attempt has failed.
+    pub fault: Option<Fault>,
+}
+
+/// Why a target cannot be given this request.
+#[derive(Debug)]
+pub enum Unfit {
+    /// The request itself is at fault: no target will do.
+    Request(Refusal),
+    /// This target cannot take it; another may.
+    Target(Refusal),
+}
+
+/// What an attempt is made from, beside its candidate.
+pub struct Making<'a> {
+    pub snapshot: &'a Arc<Snapshot>,
+    /// The caller's dialect.
+    pub caller: Dialect,
+    pub call: &'a Call,
+    pub request_id: &'a str,
+    pub number: u32,
+    pub id: Id,
+    pub now: Moment,
+}
+
+impl Attempt {
+    /// Splices or transcodes the call for a candidate.
+    ///
+    /// # Errors
+    /// [`Unfit`] says whether another candidate may do.
+    pub fn prepare(making: &Making<'_>, candidate: Candidate) -> Result<Attempt, Unfit> {
+        let Making { snapshot, caller, call, .. } = *making;
+        let target = &candidate.target.target;
+        let provider = &target.provider;
+        let Some(inbound) = caller.inbound else {
+            return Err(Unfit::Request(Refusal::Bug { what: "a caller's dialect without a caller's face" }));
+        };
+        let outbound = provider.dialect.outbound;
+        let same_dialect = caller == provider.dialect;
+        let to =
+            To { model: &target.model, stream: call.stream, quirks: &provider.quirks, abilities: &target.abilities };
+
+        let mut losses = Losses::default();
+        for name in &call.controls.unheeded {
+            losses.dropped(*name);
+        }
+        let body = if same_dialect {
+            let mut patch = Patch::default();
+            outbound.splice(&call.body, &call.members, &to, &mut patch);
+            if patch.is_empty() { call.body.clone() } else { patch.apply(&call.body).into() }
+        } else {
+            let request = inbound.decode(&call.body).map_err(|invalid| Unfit::Request(Refusal::Invalid(invalid)))?;
+            let mut body = Vec::with_capacity(call.body.len() + 512);
+            outbound
+                .encode(&request, &to, &mut body, &mut losses)
+                .map_err(|unsayable| Unfit::Target(Refusal::Unsayable(unsayable)))?;
+            body.into()
+        };
+        if candidate.model.strict && losses.lasting().next().is_some() {
+            return Err(Unfit::Target(Refusal::Strict { model: call.model.clone(), losses }));
+        }
+        let mut path = String::with_capacity(64);
+        outbound.path(&to, &mut path);
+
+        let terms = Terms {
+            snapshot: snapshot.clone(),
+            target: candidate.target.clone(),
+            inbound,
+            outbound,
+            same_dialect,
+            request_id: making.request_id.to_owned(),
+            stream: call.stream,
+            include_usage: call.include_usage,
+            now: making.now.unix_ms / 1_000,
+        };
+        Ok(Attempt {
+            id: making.id,
+            number: making.number,
+            candidate,
+            path,
+            body,
+            terms,
+            started: making.now,
+            status: 0,
+            first: None,
+            relay: None,
+            losses,
+            fault: None,
+        })
+    }
+
+    /// What the journal is told before dispatch.
+    pub fn intent(&self, request: Id, key: &str, project: Option<&str>, call: &Call) -> Intent {
+        let target = &self.candidate.target;
+        let output = call.max_output.or(target.target.abilities.max_output).unwrap_or(UNBOUNDED_OUTPUT);
+        Intent {
+            attempt: self.id,
+            request,
+            at: self.started.unix_ms,
+            number: self.number,
+            key: key.to_owned(),
+            project: project.map(str::to_owned),
+            asked: call.model.clone(),
+            model: self.candidate.model.name.clone(),
+            provider: target.target.provider.id.clone(),
+            target: target.target.id.clone(),
+            stream: call.stream,
+            price_version: target.price.as_ref().map(|price| price.version.clone()).unwrap_or_default(),
+            reserve: target.price.as_ref().map_or(0, |price| price.worst_case(call.input_estimate, output)),
+            input_estimate: call.input_estimate,
+            config_version: self.terms.snapshot.version.clone(),
+            tags: call.controls.tags.clone(),
+        }
+    }
+
+    /// Facts of the answer so far.
+    pub fn facts(&self) -> Option<&Facts> {
+        self.relay.as_ref().map(Relay::facts)
+    }
+
+    /// Whether content has been handed to the caller.
+    pub fn committed(&self) -> bool {
+        self.facts().is_some_and(|facts| facts.committed)
+    }
+
+    /// Usage as reported, else our estimate (and `true`); `None` where the provider did no work that we know of.
+    pub fn usage(&self, call: &Call) -> Option<(Usage, bool)> {
+        let facts = self.facts()?;
+        if let Some(usage) = facts.usage {
+            // A stream that broke off may have reported its input alone (Anthropic's `message_start`).
+            let output = usage.output.max(if facts.whole { 0 } else { facts.pieces });
+            let estimated = output != usage.output;
+            return Some((Usage { output, stated_total: usage.stated_total.filter(|_| !estimated), ..usage }, estimated));
+        }
+        (facts.content || facts.whole)
+            .then(|| (Usage { input: call.input_estimate, output: facts.pieces, ..Usage::default() }, true))
+    }
+
+    /// What the journal is told when the attempt is over.
+    pub fn settlement(&self, outcome: &str, served: bool, call: &Call, now: Moment) -> Settlement {
+        let usage = self.usage(call);
+        let price = self.candidate.target.price.as_ref();
+        let cost: Nano = match (usage, price) {
+            (Some((usage, _)), Some(price)) => price.cost(&usage),
+            _ => 0,
+        };
+        let mut losses = self.losses.clone();
+        for loss in self.facts().into_iter().flat_map(|facts| facts.losses.iter()) {
+            losses.add(loss.how, loss.path.clone());
+        }
+        Settlement {
+            attempt: self.id,
+            at: now.unix_ms,
+            outcome: outcome.to_owned(),
+            status: self.status,
+            usage: usage.map(|(usage, _)| usage),
+            estimated: usage.is_some_and(|(_, estimated)| estimated),
+            cost,
+            unpriced: price.is_none() && usage.is_some(),
+            latency_us: now.since(self.started),
+            ttft_us: self.first.map_or(0, |first| first.since(self.started)),
+            served,
+            losses: losses.to_string(),
+        }
+    }
+}

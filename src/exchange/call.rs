@@ -1,0 +1,305 @@
+//! What is wanted: a request's body, scanned once.
+//!
+//! The scan checks that the body is JSON and not too deep, finds the spans of its top-level members, and reads the few
+//! that we route, bill or time by. Those may not be repeated: two readers could otherwise take different ones. All
+//! other members are looked at only if the request is transcoded.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Refusal;
+use crate::config::snapshot::Limits;
+use crate::wire::json::{Invalid, Kind, Number, Raw, Text};
+use crate::wire::scan::{self, Members, ScanError};
+
+/// A call's request, read.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The body as it came.
+    pub body: Bytes,
+    pub members: Members,
+    /// The model as the caller named it.
+    pub model: String,
+    pub stream: bool,
+    /// The caller asked to see usage in its stream.
+    pub include_usage: bool,
+    /// The caller's own bound of generated tokens.
+    pub max_output: Option<u64>,
+    /// A rough count of input tokens: four bytes of messages a token.
+    pub input_estimate: u64,
+    pub controls: Controls,
+}
+
+/// Portolan's own members of a request, from the body or from their header twins; the body wins.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Controls {
+    /// Models to go on with; `None` leaves it to the configuration.
+    pub fallback: Option<Vec<String>>,
+    /// The whole call's deadline.
+    pub timeout: Option<Duration>,
+    pub tags: Vec<(String, String)>,
+    /// Regions the call may be served in; empty: any.
+    pub region: Vec<String>,
+    /// Asked for, and not yet heeded: named as losses.
+    pub unheeded: Vec<&'static str>,
+}
+
+/// Members that decide where a call goes, what it costs or how it is answered.
+const SINGLE: [&str; 12] = [
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "fallback",
+    "cache",
+    "timeout",
+    "tags",
+    "routing",
+    "region",
+    "priority",
+];
+
+/// Bounds of the controls: a request is not a place to store things.
+const MOST_FALLBACKS: usize = 16;
+const MOST_TAGS: usize = 32;
+const LONGEST_TAG: usize = 256;
+const LONGEST_TIMEOUT: f64 = 86_400.0;
+
+impl Call {
+    /// Reads a request whose model, stream flag and bounds are members of its body. `header` finds a request header.
+    ///
+    /// # Errors
+    /// The body is not what every dialect of this kind demands; the caller is told which member is at fault.
+    pub fn read<'h>(body: Bytes, limits: &Limits, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Call, Refusal> {
+        let members = scan::scan(&body, limits.depth).map_err(|error| refuse_scan(&error, &body, limits))?;
+        if let Some(member) = members.repeated(&body, &SINGLE) {
+            return Err(Refusal::Repeated { member: member.to_string() });
+        }
+        let at = Body { body: &body, members: &members };
+        let model = match at.raw("model") {
+            None => return Err(invalid("model", "the member `model` is missing")),
+            Some(raw) => raw.read::<Text<'_>>().map_err(|_| invalid("model", "expected a string"))?.to_string(),
+        };
+        if model.is_empty() {
+            return Err(invalid("model", "the model's name is empty"));
+        }
+        let stream = at.bool("stream")?.unwrap_or(false);
+        let include_usage = match at.raw("stream_options") {
+            Some(options) if options.kind() == Kind::Object => {
+                options.read::<StreamOptions>().map_err(|_| invalid("stream_options", "expected an object of flags"))?.include_usage
+            }
+            Some(_) => return Err(invalid("stream_options", "expected an object")),
+            None => false,
+        };
+        let max_output = match at.u64("max_completion_tokens")? {
+            Some(most) => Some(most),
+            None => at.u64("max_tokens")?,
+        };
+        let controls = Controls::read(&at, header)?;
+        let said = members.get(&body, "messages").map_or(body.len(), |member| member.value.len());
+        Ok(Call { model, stream, include_usage, max_output, controls, input_estimate: said as u64 / 4, members, body })
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct StreamOptions {
+    #[serde(default)]
+    include_usage: bool,
+}
+
+impl Controls {
+    fn read<'h>(at: &Body<'_>, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Controls, Refusal> {
+        let mut controls = Controls::default();
+        if let Some(raw) = at.raw("fallback") {
+            let names: Vec<String> = raw.read().map_err(|_| invalid("fallback", "expected an array of model names"))?;
+            controls.fallback = Some(names);
+        } else if let Some(list) = header("x-portolan-fallback") {
+            controls.fallback = Some(split(list));
+        }
+        if controls.fallback.as_ref().is_some_and(|names| names.len() > MOST_FALLBACKS) {
+            return Err(invalid("fallback", "more than 16 models"));
+        }
+
+        let seconds = match (at.raw("timeout"), header("x-portolan-timeout")) {
+            (Some(raw), _) => {
+                Some(raw.read::<Number<'_>>().map_err(|_| invalid("timeout", "expected a number of seconds"))?.as_f64())
+            }
+            (None, Some(text)) => Some(text.trim().parse::<f64>().map_err(|_| invalid("timeout", "expected a number of seconds"))?),
+            (None, None) => None,
+        };
+        if let Some(seconds) = seconds {
+            if !(seconds > 0.0 && seconds <= LONGEST_TIMEOUT) {
+                return Err(invalid("timeout", "expected seconds above 0 and at most 86400"));
+            }
+            controls.timeout = Some(Duration::from_secs_f64(seconds));
+        }
+
+        if let Some(raw) = at.raw("tags") {
+            let tags: std::collections::BTreeMap<String, String> =
+                raw.read().map_err(|_| invalid("tags", "expected an object of strings"))?;
+            controls.tags = tags.into_iter().collect();
+        } else if let Some(list) = header("x-portolan-tags") {
+            controls.tags = if list.trim_start().starts_with('{') {
+                let tags: std::collections::BTreeMap<String, String> =
+                    serde_json::from_str(list).map_err(|_| invalid("tags", "expected an object of strings"))?;
+                tags.into_iter().collect()
+            } else {
+                split(list)
+                    .into_iter()
+                    .map(|pair| match pair.split_once('=') {
+                        Some((name, value)) => Ok((name.trim().to_owned(), value.trim().to_owned())),
+                        None => Err(invalid("tags", "expected name=value pairs")),
+                    })
+                    .collect::<Result<_, _>>()?
+            };
+        }
+        if controls.tags.len() > MOST_TAGS || controls.tags.iter().any(|(n, v)| n.len() > LONGEST_TAG || v.len() > LONGEST_TAG) {
+            return Err(invalid("tags", "at most 32 tags of at most 256 bytes"));
+        }
+
+        if let Some(raw) = at.raw("region") {
+            controls.region = match raw.kind() {
+                Kind::String => raw.read().map(|one| vec![one]),
+                _ => raw.read(),
+            }
+            .map_err(|_| invalid("region", "expected an array of region names"))?;
+        } else if let Some(list) = header("x-portolan-region") {
+            controls.region = split(list);
+        }
+
+        if at.raw("routing").is_some() || header("x-portolan-routing").is_some() {
+            controls.unheeded.push("routing");
+        }
+        if at.raw("priority").is_some() || header("x-portolan-priority").is_some() {
+            controls.unheeded.push("priority");
+        }
+        if at.raw("cache").is_some() || header("x-portolan-cache").is_some_and(|mode| mode.trim() != "off") {
+            controls.unheeded.push("cache");
+        }
+        Ok(controls)
+    }
+}
+
+/// A body with the spans of its members; `null` reads as absent.
+struct Body<'b> {
+    body: &'b [u8],
+    members: &'b Members,
+}
+
+impl Body<'_> {
+    fn raw(&self, name: &str) -> Option<Raw<'_>> {
+        self.members.raw(self.body, name).filter(|raw| !raw.is_null())
+    }
+
+    fn bool(&self, name: &'static str) -> Result<Option<bool>, Refusal> {
+        self.raw(name).map(|raw| raw.read().map_err(|_| invalid(name, "expected true or false"))).transpose()
+    }
+
+    fn u64(&self, name: &'static str) -> Result<Option<u64>, Refusal> {
+        let Some(raw) = self.raw(name) else { return Ok(None) };
+        let number: Number<'_> = raw.read().map_err(|_| invalid(name, "expected a number"))?;
+        number.as_u64().map(Some).ok_or_else(|| invalid(name, "expected a whole number, 0 or more"))
+    }
+}
+
+fn split(list: &str) -> Vec<String> {
+    list.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+}
+
+fn invalid(path: &str, message: &str) -> Refusal {
+    Refusal::Invalid(Invalid { path: path.to_owned(), message: message.to_owned() })
+}
+
+fn refuse_scan(error: &ScanError, body: &[u8], limits: &Limits) -> Refusal {
+    if body.is_empty() {
+        return Refusal::Malformed { message: "it is empty.".into() };
+    }
+    match error {
+        ScanError::TooDeep { .. } => Refusal::TooDeep { limit: limits.depth },
+        other => Refusal::Malformed { message: other.describe(body) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits {
+            body_bytes: 1 << 20,
+            answer_bytes: 1 << 20,
+            event_bytes: 1 << 20,
+            depth: 64,
+            body_time: Duration::from_secs(1),
+            header_bytes: 1 << 15,
+            headers: 100,
+            buffered_bytes: 1 << 24,
+        }
+    }
+
+    fn read(body: &str) -> Result<Call, Refusal> {
+        Call::read(Bytes::copy_from_slice(body.as_bytes()), &limits(), &|_| None)
+    }
+
+    fn with_header(body: &str, name: &str, value: &'static str) -> Result<Call, Refusal> {
+        Call::read(Bytes::copy_from_slice(body.as_bytes()), &limits(), &|asked| (asked == name).then_some(value))
+    }
+
+    #[test]
+    fn what_routes_and_bills_is_read() {
+        let call = read(
+            r#"{"model":"m\u0031","messages":[{}],"stream":true,"stream_options":{"include_usage":true},"max_tokens":5,"max_completion_tokens":7,
+               "fallback":["a","b"],"timeout":1.5,"tags":{"x":"y"},"region":["eu"]}"#,
+        )
+        .unwrap();
+        assert_eq!(call.model, "m1");
+        assert!(call.stream && call.include_usage);
+        assert_eq!(call.max_output, Some(7));
+        assert_eq!(call.controls.fallback, Some(vec!["a".into(), "b".into()]));
+        assert_eq!(call.controls.timeout, Some(Duration::from_millis(1_500)));
+        assert_eq!(call.controls.tags, [("x".into(), "y".into())]);
+        assert_eq!(call.controls.region, ["eu"]);
+    }
+
+    #[test]
+    fn headers_are_twins_and_the_body_wins() {
+        let call = with_header(r#"{"model":"m"}"#, "x-portolan-fallback", "a, b").unwrap();
+        assert_eq!(call.controls.fallback, Some(vec!["a".into(), "b".into()]));
+        let call = with_header(r#"{"model":"m","fallback":[]}"#, "x-portolan-fallback", "a, b").unwrap();
+        assert_eq!(call.controls.fallback, Some(vec![]));
+        let call = with_header(r#"{"model":"m"}"#, "x-portolan-tags", "project=finance, env=dev").unwrap();
+        assert_eq!(call.controls.tags, [("project".into(), "finance".into()), ("env".into(), "dev".into())]);
+        assert!(with_header(r#"{"model":"m"}"#, "x-portolan-timeout", "soon").is_err());
+    }
+
+    #[test]
+    fn each_mistake_names_its_member() {
+        for (body, param) in [
+            (r#"{}"#, "model"),
+            (r#"{"model":5}"#, "model"),
+            (r#"{"model":""}"#, "model"),
+            (r#"{"model":"m","stream":"yes"}"#, "stream"),
+            (r#"{"model":"m","stream_options":[]}"#, "stream_options"),
+            (r#"{"model":"m","max_tokens":-1}"#, "max_tokens"),
+            (r#"{"model":"m","max_tokens":1.5}"#, "max_tokens"),
+            (r#"{"model":"m","timeout":0}"#, "timeout"),
+            (r#"{"model":"m","timeout":1e9}"#, "timeout"),
+            (r#"{"model":"m","fallback":"x"}"#, "fallback"),
+            (r#"{"model":"m","tags":{"a":1}}"#, "tags"),
+            (r#"{"model":"m","model":"n"}"#, "model"),
+            (r#"{"model":"m","mod\u0065l":"n"}"#, "model"),
+        ] {
+            let refusal = read(body).unwrap_err();
+            assert_eq!(refusal.param(), Some(param), "{body}: {refusal:?}");
+            assert_eq!(refusal.status(), 400);
+        }
+        for body in ["", "[1]", "{\"model\":\"m\"", "{\"model\":\"m\"}x", "nope"] {
+            assert_eq!(read(body).unwrap_err().code(), Some("invalid_json"), "{body}");
+        }
+        let deep = format!(r#"{{"model":"m","x":{}{}}}"#, "[".repeat(100), "]".repeat(100));
+        assert_eq!(read(&deep).unwrap_err(), Refusal::TooDeep { limit: 64 });
+        assert!(read(r#"{"model":"m","metadata":1,"metadata":2}"#).is_ok(), "not routed by: passes");
+    }
+}

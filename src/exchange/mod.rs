@@ -1,0 +1,58 @@
+//! Floor 7: the life of one call, as values and decisions, without I/O.
+//!
+//! In order: [`paths::find`] says what is asked for; [`admit`] who asks; [`Call::read`] what is wanted;
+//! [`Plan::make`] whereto; then, until one works, [`Plan::next`] and [`Attempt::prepare`]; the answer goes through a
+//! [`Relay`] chunk by chunk; [`Attempt::settlement`] tells what it cost. Each step takes the value of the one before,
+//! so a wrong order does not compile. Bytes, time and randomness come as arguments: a whole call runs in a test.
+
+pub mod attempt;
+mod call;
+pub mod models;
+pub mod paths;
+mod plan;
+mod refusal;
+pub mod relay;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+pub use attempt::{Attempt, Making, Unfit};
+pub use call::{Call, Controls};
+pub use plan::{Candidate, Plan, Step};
+pub use refusal::Refusal;
+pub use relay::{Relay, Terms};
+
+use crate::config::Snapshot;
+use crate::config::snapshot::Key;
+
+/// Who asks: finds the caller's key by the credential its SDK sent.
+///
+/// # Errors
+/// There is none, or it is not a key that may be used now (`now`: Unix seconds).
+pub fn admit(snapshot: &Snapshot, credential: Option<&str>, now: u64) -> Result<Arc<Key>, Refusal> {
+    let key = match credential.filter(|secret| !secret.is_empty()) {
+        Some(secret) => snapshot.key(secret).ok_or(Refusal::BadKey)?,
+        None => snapshot.anonymous.as_ref().ok_or(Refusal::NoKey)?,
+    };
+    if key.disabled {
+        return Err(Refusal::KeyDisabled);
+    }
+    if key.expires.is_some_and(|expires| expires <= now) {
+        return Err(Refusal::KeyExpired);
+    }
+    Ok(key.clone())
+}
+
+/// The credential among the places an SDK may put it, in one order of precedence: `authorization: Bearer`, `x-api-key`,
+/// `x-goog-api-key`, `api-key`, and `key` of the query.
+pub fn credential<'h>(header: &dyn Fn(&str) -> Option<&'h str>, query: Option<&'h str>) -> Option<&'h str> {
+    let bearer = header("authorization").and_then(|value| {
+        let (scheme, secret) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(secret.trim())
+    });
+    bearer
+        .or_else(|| ["x-api-key", "x-goog-api-key", "api-key"].into_iter().find_map(header).map(str::trim))
+        .or_else(|| query?.split('&').find_map(|pair| pair.strip_prefix("key=")))
+}

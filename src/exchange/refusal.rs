@@ -1,0 +1,299 @@
+//! Every way to say no, in one list: what class of error the caller's SDK sees, and a sentence that tells what to do.
+
+use std::time::Duration;
+
+use crate::dialect::{ErrorClass, ErrorShape, Inbound, Unsayable};
+use crate::ir::{Fault, FaultKind, Losses};
+use crate::wire::json::{Invalid, clip};
+
+/// We do not answer this call, or no provider could.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refusal {
+    NoKey,
+    BadKey,
+    KeyDisabled,
+    KeyExpired,
+    ModelForbidden { model: String },
+    UnknownModel { model: String, asleep: Option<String> },
+    UnknownPath { path: String },
+    WrongMethod { allow: &'static str },
+    /// Not JSON, or not an object.
+    Malformed { message: String },
+    TooDeep { limit: usize },
+    TooLarge { limit: usize },
+    BodyTimeout,
+    BodyIncomplete,
+    Repeated { member: String },
+    Invalid(Invalid),
+    /// No target can express something that was asked for.
+    Unsayable(Unsayable),
+    /// `strict: true`, and every target would lose something.
+    Strict { model: String, losses: Losses },
+    /// No target lies in the regions that the call allows.
+    NoRegion { regions: String },
+    Draining,
+    /// The journal cannot be written: what cannot be metered is not served.
+    LedgerUnavailable,
+    Overloaded { retry_after: Duration },
+    /// The call's own deadline passed; the last failure, where there was one.
+    Deadline { seconds: f64, last: Option<Fault> },
+    /// Every target was tried.
+    Failed { fault: Fault, tried: u32 },
+    /// Ours.
+    Bug { what: &'static str },
+}
+
+impl Refusal {
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Refusal::NoKey | Refusal::BadKey | Refusal::KeyDisabled | Refusal::KeyExpired => ErrorClass::Authentication,
+            Refusal::ModelForbidden { .. } => ErrorClass::Permission,
+            Refusal::UnknownModel { .. } | Refusal::UnknownPath { .. } => ErrorClass::NotFound,
+            Refusal::WrongMethod { .. } => ErrorClass::Method,
+            Refusal::Malformed { .. }
+            | Refusal::TooDeep { .. }
+            | Refusal::BodyIncomplete
+            | Refusal::Repeated { .. }
+            | Refusal::Invalid(_)
+            | Refusal::Unsayable(_)
+            | Refusal::Strict { .. }
+            | Refusal::NoRegion { .. } => ErrorClass::InvalidRequest,
+            Refusal::TooLarge { .. } => ErrorClass::TooLarge,
+            Refusal::BodyTimeout => ErrorClass::RequestTimeout,
+            Refusal::Draining | Refusal::LedgerUnavailable | Refusal::Overloaded { .. } => ErrorClass::Overloaded,
+            Refusal::Deadline { .. } => ErrorClass::Timeout,
+            Refusal::Failed { fault, .. } => class_of(fault.kind),
+            Refusal::Bug { .. } => ErrorClass::Internal,
+        }
+    }
+
+    /// Status of the answer. A provider's own 5xx is relayed; its 401 and 403 are the operator's affair and become 502.
+    pub fn status(&self) -> u16 {
+        match self {
+            Refusal::Failed { fault: Fault { kind: FaultKind::Server | FaultKind::Overloaded, status: Some(status), .. }, .. }
+                if matches!(status, 500 | 502..=504) =>
+            {
+                *status
+            }
+            _ => self.class().status(),
+        }
+    }
+
+    pub fn code(&self) -> Option<&str> {
+        Some(match self {
+            Refusal::NoKey | Refusal::BadKey => "invalid_api_key",
+            Refusal::KeyDisabled => "key_disabled",
+            Refusal::KeyExpired => "key_expired",
+            Refusal::ModelForbidden { .. } => "model_not_allowed",
+            Refusal::UnknownModel { .. } => "model_not_found",
+            Refusal::UnknownPath { .. } => "unknown_url",
+            Refusal::WrongMethod { .. } => "method_not_allowed",
+            Refusal::Malformed { .. } | Refusal::BodyIncomplete => "invalid_json",
+            Refusal::TooDeep { .. } => "too_deep",
+            Refusal::TooLarge { .. } => "request_too_large",
+            Refusal::BodyTimeout => "request_timeout",
+            Refusal::Repeated { .. } => "repeated_parameter",
+            Refusal::Invalid(_) => "invalid_parameter",
+            Refusal::Unsayable(_) => "unsupported_parameter",
+            Refusal::Strict { .. } => "lossy_translation",
+            Refusal::NoRegion { .. } => "no_target_in_region",
+            Refusal::Draining => "draining",
+            Refusal::LedgerUnavailable => "ledger_unavailable",
+            Refusal::Overloaded { .. } => "overloaded",
+            Refusal::Deadline { .. } => "deadline_exceeded",
+            Refusal::Failed { fault, .. } => return code_of(fault),
+            Refusal::Bug { .. } => "internal_error",
+        })
+    }
+
+    pub fn param(&self) -> Option<&str> {
+        match self {
+            Refusal::UnknownModel { .. } | Refusal::ModelForbidden { .. } => Some("model"),
+            Refusal::Repeated { member } => Some(member),
+            Refusal::Invalid(invalid) if !invalid.path.is_empty() => Some(&invalid.path),
+            Refusal::Unsayable(unsayable) => Some(&unsayable.path),
+            Refusal::NoRegion { .. } => Some("region"),
+            Refusal::Failed { fault, .. } => fault.param.as_deref(),
+            _ => None,
+        }
+    }
+
+    pub fn message(&self) -> String {
+        match self {
+            Refusal::NoKey => "No API key was sent. Put your Portolan key in the header `Authorization: Bearer pk-...`.".into(),
+            Refusal::BadKey => "This API key is not known here. Check the key, and that the base URL is the right gateway.".into(),
+            Refusal::KeyDisabled => "This API key is disabled. Ask your operator.".into(),
+            Refusal::KeyExpired => "This API key has expired. Ask your operator for a new one.".into(),
+            Refusal::ModelForbidden { model } => {
+                format!("This API key may not use the model `{}`. `GET /v1/models` lists those it may.", clip(model, 100))
+            }
+            Refusal::UnknownModel { model, asleep: None } => {
+                format!("The model `{}` does not exist here. `GET /v1/models` lists those that do.", clip(model, 100))
+            }
+            Refusal::UnknownModel { model, asleep: Some(variable) } => {
+                format!("The model `{}` is configured, but its provider has no credential: the operator must set {variable}.", clip(model, 100))
+            }
+            Refusal::UnknownPath { path } => format!("There is nothing at `{}`.", clip(path, 100)),
+            Refusal::WrongMethod { allow } => format!("This path takes {allow} only."),
+            Refusal::Malformed { message } => format!("The body is not a JSON object: {message}"),
+            Refusal::TooDeep { limit } => format!("The body is nested deeper than {limit} levels."),
+            Refusal::TooLarge { limit } => format!("The body is larger than {limit} bytes, the limit of this gateway."),
+            Refusal::BodyTimeout => "The body did not arrive in time.".into(),
+            Refusal::BodyIncomplete => "The body ended before it was whole.".into(),
+            Refusal::Repeated { member } => format!("The body has the member `{member}` more than once; which one counts would be a guess."),
+            Refusal::Invalid(invalid) => invalid.to_string(),
+            Refusal::Unsayable(unsayable) => unsayable.message.clone(),
+            Refusal::Strict { model, losses } => format!(
+                "The model `{}` is strict, and no target can take the request as it is ({losses}). Leave these out, or ask for a model that is not strict.",
+                clip(model, 100)
+            ),
+            Refusal::NoRegion { regions } => format!("No target of this model is in the region {}.", clip(regions, 100)),
+            Refusal::Draining => "This gateway is shutting down. Try again: another one takes over.".into(),
+            Refusal::LedgerUnavailable => "Usage cannot be recorded right now, so the call was not made. Try again shortly.".into(),
+            Refusal::Overloaded { .. } => "This gateway has as much work as it may hold. Try again shortly.".into(),
+            Refusal::Deadline { seconds, last: None } => format!("No answer within the call's deadline of {seconds} s."),
+            Refusal::Deadline { seconds, last: Some(fault) } => {
+                format!("No answer within the call's deadline of {seconds} s; the last attempt failed: {}", told(fault))
+            }
+            Refusal::Failed { fault, tried: 1 } => told(fault),
+            Refusal::Failed { fault, tried } => format!("{} (after {tried} attempts)", told(fault)),
+            Refusal::Bug { what } => format!("Something went wrong inside the gateway ({what}). It has been recorded under this request's id."),
+        }
+    }
+
+    /// Seconds the caller should wait, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Refusal::Draining | Refusal::LedgerUnavailable => Some(Duration::from_secs(1)),
+            Refusal::Overloaded { retry_after } => Some(*retry_after),
+            Refusal::Failed { fault, .. } => match fault.kind {
+                FaultKind::RateLimited => Some(fault.retry_after.unwrap_or(Duration::from_secs(1))),
+                _ => fault.retry_after,
+            },
+            _ => None,
+        }
+    }
+
+    /// Label of metrics and logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Refusal::NoKey => "no_key",
+            Refusal::BadKey => "bad_key",
+            Refusal::KeyDisabled => "key_disabled",
+            Refusal::KeyExpired => "key_expired",
+            Refusal::ModelForbidden { .. } => "model_forbidden",
+            Refusal::UnknownModel { .. } => "unknown_model",
+            Refusal::UnknownPath { .. } => "unknown_path",
+            Refusal::WrongMethod { .. } => "wrong_method",
+            Refusal::Malformed { .. } => "malformed",
+            Refusal::TooDeep { .. } => "too_deep",
+            Refusal::TooLarge { .. } => "too_large",
+            Refusal::BodyTimeout => "body_timeout",
+            Refusal::BodyIncomplete => "body_incomplete",
+            Refusal::Repeated { .. } => "repeated",
+            Refusal::Invalid(_) => "invalid",
+            Refusal::Unsayable(_) => "unsayable",
+            Refusal::Strict { .. } => "strict",
+            Refusal::NoRegion { .. } => "no_region",
+            Refusal::Draining => "draining",
+            Refusal::LedgerUnavailable => "ledger_unavailable",
+            Refusal::Overloaded { .. } => "overloaded",
+            Refusal::Deadline { .. } => "deadline",
+            Refusal::Failed { fault, .. } => fault.kind.name(),
+            Refusal::Bug { .. } => "bug",
+        }
+    }
+
+    /// The body of the answer, in the caller's dialect.
+    pub fn body(&self, dialect: &dyn Inbound, request_id: &str) -> Vec<u8> {
+        let mut out = Vec::with_capacity(512);
+        self.shaped(request_id, |shape| dialect.error(shape, &mut out));
+        out
+    }
+
+    /// The last event of a stream that has begun, in the caller's dialect.
+    pub fn event(&self, dialect: &dyn Inbound, request_id: &str) -> Vec<u8> {
+        let mut out = Vec::with_capacity(512);
+        self.shaped(request_id, |shape| dialect.error_event(shape, &mut out));
+        out
+    }
+
+    fn shaped(&self, request_id: &str, write: impl FnOnce(&ErrorShape<'_>)) {
+        let message = self.message();
+        write(&ErrorShape { class: self.class(), message: &message, code: self.code(), param: self.param(), request_id });
+    }
+}
+
+/// What the caller is told of a provider's failure: its own sentence where it speaks of the request, ours where it
+/// speaks of the operator's account.
+fn told(fault: &Fault) -> String {
+    match fault.kind {
+        FaultKind::Authentication | FaultKind::Permission => {
+            "The provider refused this gateway's credential. The operator has been told.".into()
+        }
+        FaultKind::QuotaExhausted => "The provider account of this gateway has no credit left. The operator has been told.".into(),
+        _ => clip(&fault.message, 2_000).to_owned(),
+    }
+}
+
+fn class_of(kind: FaultKind) -> ErrorClass {
+    match kind {
+        FaultKind::BadRequest | FaultKind::ContextLength | FaultKind::ContentFilter => ErrorClass::InvalidRequest,
+        FaultKind::TooLarge => ErrorClass::TooLarge,
+        FaultKind::NotFound => ErrorClass::NotFound,
+        FaultKind::RateLimited => ErrorClass::RateLimit,
+        FaultKind::Timeout => ErrorClass::Timeout,
+        FaultKind::Overloaded => ErrorClass::Overloaded,
+        FaultKind::Connect
+        | FaultKind::Tls
+        | FaultKind::Truncated
+        | FaultKind::Garbage
+        | FaultKind::Authentication
+        | FaultKind::Permission
+        | FaultKind::QuotaExhausted
+        | FaultKind::Conflict
+        | FaultKind::Server => ErrorClass::Upstream,
+    }
+}
+
+fn code_of(fault: &Fault) -> Option<&str> {
+    match fault.kind {
+        FaultKind::ContextLength => Some("context_length_exceeded"),
+        FaultKind::ContentFilter => Some("content_filter"),
+        FaultKind::Authentication | FaultKind::Permission | FaultKind::QuotaExhausted => Some("provider_account"),
+        _ => fault.code.as_deref().or(Some(fault.kind.name())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_providers_credential_trouble_is_not_the_callers() {
+        let mut fault = Fault::new(FaultKind::Authentication, "Incorrect API key provided: sk-abc");
+        fault.status = Some(401);
+        let refusal = Refusal::Failed { fault, tried: 1 };
+        assert_eq!(refusal.status(), 502);
+        assert!(!refusal.message().contains("sk-abc"));
+    }
+
+    #[test]
+    fn a_providers_own_5xx_is_relayed() {
+        for (status, kind, want) in
+            [(500, FaultKind::Server, 500), (503, FaultKind::Overloaded, 503), (529, FaultKind::Overloaded, 503), (520, FaultKind::Server, 502)]
+        {
+            let mut fault = Fault::new(kind, "x");
+            fault.status = Some(status);
+            assert_eq!(Refusal::Failed { fault, tried: 1 }.status(), want);
+        }
+    }
+
+    #[test]
+    fn a_rate_limit_always_says_how_long() {
+        let refusal = Refusal::Failed { fault: Fault::new(FaultKind::RateLimited, "slow down"), tried: 2 };
+        assert_eq!(refusal.status(), 429);
+        assert_eq!(refusal.retry_after(), Some(Duration::from_secs(1)));
+        assert_eq!(refusal.message(), "slow down (after 2 attempts)");
+    }
+}

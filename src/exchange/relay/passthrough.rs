@@ -1,0 +1,208 @@
+//! The same dialect on both sides: the provider's bytes are the caller's bytes; usage is found by watching.
+
+use super::*;
+
+/// A stream passed through. A content chunk is handed on as the same `Bytes`, without an allocation.
+pub struct PassStream {
+    sniffer: Box<dyn Sniffer>,
+    frames: sse::Decoder,
+    /// We asked for usage on our own account: its frame is cut out.
+    hide_usage: bool,
+    /// Chunks held until the first content.
+    held: Vec<Bytes>,
+    held_bytes: usize,
+    most_held: usize,
+    /// With `hide_usage`: the beginning of a frame whose end has not come yet, since it may be the one to cut out.
+    tail: Bytes,
+}
+
+impl PassStream {
+    pub fn new(sniffer: Box<dyn Sniffer>, frames: sse::Decoder, hide_usage: bool, most_held: usize) -> Self {
+        PassStream { sniffer, frames, hide_usage, held: Vec::new(), held_bytes: 0, most_held, tail: Bytes::new() }
+    }
+
+    pub fn chunk(&mut self, chunk: Bytes, end: bool, facts: &mut Facts) -> Result<Option<Bytes>, Broken> {
+        let mut fault = None;
+        let mut ended = false;
+        let mut watch = Watch { cut: None, frame_start: 0, carried: self.tail.len(), last_end: None };
+        let sniffer = &mut self.sniffer;
+        let hide = self.hide_usage;
+        let mut each = |frame: sse::Frame<'_>| {
+            let seen = sniffer.frame(&frame);
+            facts.see(&seen);
+            ended |= seen.end;
+            if fault.is_none() {
+                fault = seen.fault;
+            }
+            watch.frame(frame.end, hide && seen.usage_only);
+        };
+        let mut read = self.frames.push(&chunk, &mut each);
+        if end && read.is_ok() {
+            read = self.frames.end(&mut each);
+        }
+        facts.whole |= ended || self.sniffer.whole();
+        let out = if self.hide_usage { self.without_usage(chunk, &watch, end) } else { chunk };
+        if let Err(error) = read {
+            return Err(Broken { fault: broken_frame(&error), before: Some(out), told: false });
+        }
+        if let Some(fault) = fault {
+            // The provider's own error event is in its caller's dialect: it passes as it is.
+            return Err(Broken { fault, before: Some(out), told: true });
+        }
+        let out = self.hold(out, facts)?;
+        if end && !facts.whole {
+            return Err(Broken { fault: truncated(), before: out, told: false });
+        }
+        Ok(out)
+    }
+
+    /// Holds chunks back until content was seen.
+    fn hold(&mut self, out: Bytes, facts: &mut Facts) -> Result<Option<Bytes>, Broken> {
+        if facts.committed {
+            return Ok((!out.is_empty()).then_some(out));
+        }
+        self.held_bytes += out.len();
+        if !facts.content {
+            if self.held_bytes > self.most_held {
+                return Err(too_large(self.most_held).into());
+            }
+            if !out.is_empty() {
+                self.held.push(out);
+            }
+            return Ok(None);
+        }
+        if self.held.is_empty() {
+            facts.committed = !out.is_empty();
+            return Ok(facts.committed.then_some(out));
+        }
+        self.held.push(out);
+        facts.committed = true;
+        Ok(Some(join(&mut self.held)))
+    }
+
+    /// What may be handed out of tail and chunk: whole frames but the one of usage; an unfinished frame waits.
+    fn without_usage(&mut self, chunk: Bytes, watch: &Watch, end: bool) -> Bytes {
+        let mut tail = std::mem::take(&mut self.tail);
+        let whole_to = if end { chunk.len() } else { watch.last_end.unwrap_or(0) };
+        if !end {
+            if watch.last_end.is_none() {
+                // No frame ended in this chunk: all of it belongs to the unfinished one.
+                self.tail = if tail.is_empty() { chunk } else { concat(&[&tail, &chunk]) };
+                return Bytes::new();
+            }
+            self.tail = chunk.slice(whole_to.min(chunk.len())..);
+        }
+        let ready = chunk.slice(..whole_to.min(chunk.len()));
+        match watch.cut {
+            None if tail.is_empty() => ready,
+            None => concat(&[&tail, &ready]),
+            Some((from, to)) => {
+                // Offsets of the cut count from the beginning of the tail.
+                let carried = tail.len();
+                if from < carried {
+                    tail.truncate(from);
+                    concat(&[&tail, ready.get(to.saturating_sub(carried)..).unwrap_or_default()])
+                } else {
+                    let before = ready.get(..from - carried).unwrap_or_default();
+                    let after = ready.get(to - carried..).unwrap_or_default();
+                    if tail.is_empty() && after.is_empty() {
+                        ready.slice(..before.len())
+                    } else {
+                        concat(&[&tail, before, after])
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where frames lie in tail + chunk.
+struct Watch {
+    /// The frame to cut out, from the beginning of the tail.
+    cut: Option<(usize, usize)>,
+    frame_start: usize,
+    carried: usize,
+    /// End of the last whole frame, in the chunk.
+    last_end: Option<usize>,
+}
+
+impl Watch {
+    fn frame(&mut self, end: usize, cut: bool) {
+        let to = self.carried + end;
+        if cut {
+            self.cut = Some((self.frame_start, to));
+        }
+        self.frame_start = to;
+        self.last_end = Some(end);
+    }
+}
+
+fn concat(parts: &[&[u8]]) -> Bytes {
+    parts.concat().into()
+}
+
+/// A whole answer passed through. It is held until it is complete, so that one that turns out bad can still go to the
+/// next target, and so that its cost is known before its head is sent.
+pub struct PassWhole {
+    sniffer: Box<dyn Sniffer>,
+    parts: Vec<Bytes>,
+    size: usize,
+    most: usize,
+}
+
+impl PassWhole {
+    pub fn new(sniffer: Box<dyn Sniffer>, most: usize) -> Self {
+        PassWhole { sniffer, parts: Vec::new(), size: 0, most }
+    }
+
+    pub fn chunk(&mut self, chunk: Bytes, end: bool, facts: &mut Facts, terms: &Terms) -> Result<Option<Bytes>, Broken> {
+        collect(&mut self.parts, &mut self.size, chunk, self.most)?;
+        if !end {
+            return Ok(None);
+        }
+        let body = join(&mut self.parts);
+        if let Err(error) = crate::wire::scan::scan(&body, terms.snapshot.limits.depth) {
+            return Err(not_an_answer(&error.describe(&body)).into());
+        }
+        let seen = self.sniffer.body(&body);
+        facts.see(&seen);
+        if let Some(fault) = seen.fault {
+            return Err(fault.into());
+        }
+        if !seen.content {
+            return Err(not_an_answer("it has no content.").into());
+        }
+        facts.whole = true;
+        facts.committed = true;
+        if terms.snapshot.cost_in_body == CostInBody::Always {
+            return Ok(Some(with_cost(&body, terms, facts.usage.as_ref())));
+        }
+        Ok(Some(body))
+    }
+}
+
+/// The body with `cached` and the costs put before its closing brace.
+fn with_cost(body: &Bytes, terms: &Terms, usage: Option<&Usage>) -> Bytes {
+    let Ok(members) = crate::wire::scan::scan(body, terms.snapshot.limits.depth) else { return body.clone() };
+    let mut patch = crate::wire::patch::Patch::default();
+    patch.insert(&members, body, "cached", b"false");
+    for (name, amount) in terms.costs(usage) {
+        patch.insert(&members, body, &name, amount.as_bytes());
+    }
+    patch.apply(body).into()
+}
+
+pub(super) fn collect(parts: &mut Vec<Bytes>, size: &mut usize, chunk: Bytes, most: usize) -> Result<(), Fault> {
+    *size += chunk.len();
+    if *size > most {
+        return Err(too_large(most));
+    }
+    if !chunk.is_empty() {
+        parts.push(chunk);
+    }
+    Ok(())
+}
+
+pub(super) fn not_an_answer(why: &str) -> Fault {
+    Fault::new(FaultKind::Garbage, format!("The provider's answer is not valid: {why}"))
+}

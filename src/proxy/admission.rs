@@ -1,0 +1,170 @@
+//! From a request's head to a plan: who asks, what is wanted, whereto. Everything that can be answered without a
+//! provider is answered here.
+
+use std::time::Duration;
+
+use http::{HeaderMap, header};
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+use tokio::time::Instant;
+
+use super::context::Ctx;
+use super::downstream::{self, Gate};
+use super::{intake, reply};
+use crate::exchange::paths::{self, Access, Operation};
+use crate::exchange::{self, Call, Plan, Refusal, models};
+use crate::store::ledger::{GroupBy, Query};
+
+/// Bodies up to this size are read before a refusal, so that the connection stays usable.
+const DRAINED: usize = 64 * 1024;
+
+/// Pingora's `request_filter`: `true` when the call has been answered.
+pub async fn request(session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+    match admit(session, ctx).await {
+        Ok(Next::Proxy) => Ok(false),
+        Ok(Next::Answered) => Ok(true),
+        Err(Some(refusal)) => {
+            drain(session).await;
+            let sent = reply::refuse(session, &refusal, ctx.dialect, &ctx.request_id).await;
+            ctx.refusal = Some(refusal);
+            sent.map(|()| true)
+        }
+        Err(None) => Error::e_explain(ErrorType::ConnectionClosed, "the client is gone").map_err(|mut error: Box<Error>| {
+            error.as_down();
+            error
+        }),
+    }
+}
+
+enum Next {
+    Proxy,
+    Answered,
+}
+
+async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<Refusal>> {
+    let head = session.req_header();
+    let path = head.uri.path();
+    ctx.dialect = paths::dialect_of(path);
+    let route = paths::find(&head.method, path)?;
+    ctx.dialect = route.dialect;
+    ctx.operation = Some(route.operation);
+
+    if route.access == Access::Public {
+        return health(session, ctx, route.operation).await;
+    }
+    let snapshot = ctx.served.snapshot.clone();
+    let key = {
+        let headers = &head.headers;
+        let secret = exchange::credential(&|name| text(headers, name), head.uri.query());
+        exchange::admit(&snapshot, secret, ctx.started.unix_ms / 1_000)?
+    };
+    ctx.key = Some(key.clone());
+
+    let mut out = Vec::new();
+    match route.operation {
+        Operation::Models => {
+            models::list(&snapshot, &key, &mut out);
+            answer(session, ctx, out).await
+        }
+        Operation::Model => {
+            let name = path.strip_prefix("/v1/models/").unwrap_or_default();
+            let model = snapshot.model(name).filter(|model| key.may_use(&model.name));
+            match model {
+                Some(model) => models::show(model, &mut out),
+                None => return Err(Some(Refusal::UnknownModel { model: name.to_owned(), asleep: None })),
+            }
+            answer(session, ctx, out).await
+        }
+        Operation::Usage => usage(session, ctx, &key.id).await,
+        Operation::Generate => generate(session, ctx).await,
+        Operation::Live | Operation::Ready => Err(Some(Refusal::Bug { what: "a health path that demands a key" })),
+    }
+}
+
+async fn generate(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<Refusal>> {
+    let snapshot = ctx.served.snapshot.clone();
+    if *ctx.shared.stopping.borrow() && ctx.shared.in_flight() == 0 {
+        return Err(Some(Refusal::Draining));
+    }
+    ctx.in_flight = Some(ctx.shared.enter());
+    let (body, share) = intake::body(session, &snapshot.limits, &ctx.shared.buffered).await?;
+    ctx.share = Some(share);
+    let headers = &session.req_header().headers;
+    let call = Call::read(body, &snapshot.limits, &|name| text(headers, name))?;
+    let Some(key) = ctx.key.clone() else { return Err(Some(Refusal::Bug { what: "a call without a key" })) };
+    let plan = Plan::make(&snapshot, &ctx.shared.live, &key, &call, ctx.started, &mut || fastrand::u64(..))?;
+
+    let total_by = Instant::now() + plan.left(ctx.shared.now());
+    ctx.call = Some(call);
+    ctx.plan = Some(plan);
+    // The first attempt is prepared here, so that a request that no target can take is refused without a connection
+    // being spent, and with the caller's own kept.
+    let attempt = super::dispatch::next(ctx).map_err(|(refusal, _)| refusal)?;
+    ctx.prepared = Some(attempt);
+
+    let gate = Gate::new(total_by);
+    ctx.gate = Some(gate.clone());
+    downstream::install(session, gate, ctx.shared.cut.subscribe());
+    Ok(Next::Proxy)
+}
+
+async fn health(session: &mut Session, ctx: &mut Ctx, operation: Operation) -> Result<Next, Option<Refusal>> {
+    let stopping = *ctx.shared.stopping.borrow();
+    let (status, body): (u16, &[u8]) = match operation {
+        Operation::Ready if stopping => (503, br#"{"status":"draining"}"#),
+        Operation::Ready if !ctx.shared.journal.healthy() => (503, br#"{"status":"ledger_unavailable"}"#),
+        _ => (200, br#"{"status":"ok"}"#),
+    };
+    reply::json(session, status, body.to_vec(), &ctx.request_id).await.map_err(|_| None)?;
+    Ok(Next::Answered)
+}
+
+async fn usage(session: &mut Session, ctx: &mut Ctx, key: &str) -> Result<Next, Option<Refusal>> {
+    let mut query = Query { key: Some(key.to_owned()), group_by: vec![GroupBy::Model], ..Query::default() };
+    for pair in session.req_header().uri.query().unwrap_or_default().split('&') {
+        let Some((name, value)) = pair.split_once('=') else { continue };
+        let number = || {
+            value.parse::<u64>().map_err(|_| {
+                Some(Refusal::Invalid(crate::wire::json::Invalid {
+                    path: name.to_owned(),
+                    message: "expected Unix milliseconds".into(),
+                }))
+            })
+        };
+        match name {
+            "from" => query.from = Some(number()?),
+            "to" => query.to = Some(number()?),
+            _ => {}
+        }
+    }
+    let ledger = ctx.shared.ledger.clone();
+    let currencies = ctx.served.snapshot.currencies.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        ledger.flush(Duration::from_secs(1));
+        ledger.usage(&query)
+    })
+    .await;
+    match read {
+        Ok(Ok(rows)) => answer(session, ctx, crate::store::usage::json(&rows, &currencies)).await,
+        _ => Err(Some(Refusal::LedgerUnavailable)),
+    }
+}
+
+async fn answer(session: &mut Session, ctx: &Ctx, body: Vec<u8>) -> Result<Next, Option<Refusal>> {
+    reply::json(session, 200, body, &ctx.request_id).await.map_err(|_| None)?;
+    Ok(Next::Answered)
+}
+
+/// Reads what is left of a small body, so that the next request on this connection is not mistaken for it.
+async fn drain(session: &mut Session) {
+    let stated = session.get_header(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let waits = session.get_header(header::EXPECT).is_some();
+    if stated.is_some_and(|length| length <= DRAINED) && !waits && !session.is_body_done() {
+        let _ = tokio::time::timeout(Duration::from_secs(1), session.drain_request_body()).await;
+    }
+}
+
+/// A header's value, where it is text.
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name)?.to_str().ok()
+}

@@ -1,0 +1,179 @@
+//! One call as the hooks carry it from one to the next.
+//!
+//! The values are those of the exchange; what is here is only which of them exist yet. Whatever way a call ends, an
+//! attempt whose intent is in the journal is settled: by the hooks, or, after a panic or a runtime that is torn down,
+//! by the drop of the context.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use pingora::http::ResponseHeader;
+
+use super::downstream::Gate;
+use super::intake::Share;
+use super::state::{InFlight, Served, Shared};
+use crate::config::snapshot::Key;
+use crate::dialect::{Dialect, openai_chat};
+use crate::exchange::paths::Operation;
+use crate::exchange::{Attempt, Call, Plan, Refusal};
+use crate::ir::Fault;
+use crate::policy::Moment;
+use crate::provider::Node;
+use crate::store::record::Id;
+use crate::telemetry::events;
+
+pub struct Ctx {
+    pub shared: Arc<Shared>,
+    pub served: Arc<Served>,
+    pub id: Id,
+    /// `id` as text.
+    pub request_id: String,
+    pub started: Moment,
+    /// The caller's dialect.
+    pub dialect: Dialect,
+    pub operation: Option<Operation>,
+    pub key: Option<Arc<Key>>,
+    pub call: Option<Call>,
+    pub plan: Option<Plan>,
+    pub gate: Option<Arc<Gate>>,
+    /// Prepared and not yet dispatched.
+    pub prepared: Option<Attempt>,
+    /// Dispatched.
+    pub current: Option<Dispatched>,
+    /// Why the call is refused, once it is.
+    pub refusal: Option<Refusal>,
+    /// Attempts dispatched.
+    pub attempts: u32,
+    pub outcome: Outcome,
+    /// Memory held for the body.
+    pub share: Option<Share>,
+    pub in_flight: Option<InFlight>,
+}
+
+/// An attempt under way.
+pub struct Dispatched {
+    pub attempt: Attempt,
+    pub node: Node,
+    pub credential: Option<(HeaderName, HeaderValue)>,
+    /// A pooled connection turned out stale and was replaced once.
+    pub renewed: bool,
+    /// The body of an error answer, being collected.
+    pub error: Option<ErrorBody>,
+}
+
+/// An error answer of a provider.
+#[derive(Debug, Default)]
+pub struct ErrorBody {
+    pub head: Option<Box<ResponseHeader>>,
+    pub parts: Vec<Bytes>,
+    pub size: usize,
+}
+
+/// What became of the call, for metrics and log.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    pub status: u16,
+    pub usage: Option<crate::ir::Usage>,
+    pub cost: u64,
+    pub unpriced: bool,
+    pub ttft_us: u64,
+    pub target: String,
+    pub provider: String,
+    pub model: String,
+    pub name: &'static str,
+}
+
+impl Ctx {
+    pub fn new(shared: Arc<Shared>) -> Ctx {
+        let id = shared.new_id();
+        Ctx {
+            served: shared.served(),
+            id,
+            request_id: id.to_string(),
+            started: shared.now(),
+            dialect: openai_chat::DIALECT,
+            operation: None,
+            key: None,
+            call: None,
+            plan: None,
+            gate: None,
+            prepared: None,
+            current: None,
+            refusal: None,
+            attempts: 0,
+            outcome: Outcome::default(),
+            share: None,
+            in_flight: None,
+            shared,
+        }
+    }
+
+    /// The current attempt has failed: settles it and says whether another try is to be made.
+    pub fn attempt_failed(&mut self, fault: Fault) -> bool {
+        let now = self.shared.now();
+        let Some(mut current) = self.current.take() else { return false };
+        let health = &current.attempt.candidate.health;
+        if let Some(plan) = &mut self.plan {
+            if fault.kind.blames_target() {
+                if let Some(pause) = health.failed(now.mono, plan.cooling(), fault.retry_after) {
+                    events::TargetCooled { target: &current.attempt.candidate.target.target.id, kind: fault.kind, pause }
+                        .emit(&self.shared.metrics);
+                }
+            }
+        }
+        current.attempt.fault = Some(fault.clone());
+        let committed = current.attempt.committed();
+        self.settle(&current.attempt, fault.kind.name(), committed, now);
+        let Some(plan) = &mut self.plan else { return false };
+        plan.failed(fault, now, fastrand::u64(..)) && !committed
+    }
+
+    /// The current attempt is over: well, or because nobody waits for it any more.
+    pub fn attempt_over(&mut self, outcome: &'static str, served: bool) {
+        let Some(current) = self.current.take() else { return };
+        let now = self.shared.now();
+        if served && current.attempt.candidate.health.succeeded() {
+            events::TargetRecovered { target: &current.attempt.candidate.target.target.id }.emit(&self.shared.metrics);
+        }
+        self.settle(&current.attempt, outcome, served, now);
+    }
+
+    fn settle(&mut self, attempt: &Attempt, outcome: &str, served: bool, now: Moment) {
+        let Some(call) = &self.call else { return };
+        let settlement = attempt.settlement(outcome, served, call, now);
+        if let Err(error) = self.shared.journal.append_settlement(&settlement) {
+            events::JournalFailed { what: "settlement", error: &error }.emit(&self.shared.metrics);
+        }
+        let target = &attempt.candidate.target.target;
+        events::AttemptFinished {
+            request: &self.request_id,
+            number: attempt.number,
+            provider: &target.provider.id,
+            model: &attempt.candidate.model.name,
+            target: &target.id,
+            settlement: &settlement,
+            message: attempt.fault.as_ref().map(|fault| fault.message.as_str()),
+        }
+        .emit(&self.shared.metrics);
+        self.outcome.usage = settlement.usage;
+        self.outcome.cost = self.outcome.cost.saturating_add(settlement.cost);
+        self.outcome.unpriced |= settlement.unpriced;
+        self.outcome.target = target.id.clone();
+        self.outcome.provider = target.provider.id.clone();
+        self.outcome.model = attempt.candidate.model.name.clone();
+        if served && settlement.ttft_us != 0 {
+            self.outcome.ttft_us = attempt.first.map_or(0, |first| first.since(self.started));
+        }
+    }
+}
+
+impl Drop for Ctx {
+    fn drop(&mut self) {
+        // Reached with an attempt under way only when `logging` was not: a panic, or the runtime's end.
+        if let Some(current) = &self.current {
+            let committed = current.attempt.committed();
+            self.attempt_over("aborted", committed);
+        }
+    }
+}

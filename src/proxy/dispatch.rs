@@ -1,0 +1,357 @@
+//! Attempts: choosing the next one, sending it, and what to do when it fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use tokio::time::Instant;
+
+use super::context::{Ctx, Dispatched};
+use super::peer::Peer;
+use super::{downstream, heads, reply, stop};
+use crate::exchange::{Attempt, Making, Refusal, Step, Unfit};
+use crate::ir::{Fault, FaultKind};
+use crate::provider::{Credential, Provider};
+use crate::telemetry::access_log::Finished;
+use crate::telemetry::events;
+
+/// The next attempt that can be made, prepared, and the pause to take before it.
+pub fn next_after_pause(ctx: &mut Ctx) -> Result<(Attempt, Duration), Refusal> {
+    let mut unfit: Option<Refusal> = None;
+    loop {
+        let now = ctx.shared.now();
+        let (Some(plan), Some(call)) = (&mut ctx.plan, &ctx.call) else {
+            return Err(Refusal::Bug { what: "an attempt without a plan" });
+        };
+        let (candidate, wait) = match plan.next(now) {
+            Step::Try { candidate, wait } => (candidate, wait),
+            // Where no target could be given the request at all, the first reason is the caller's to read.
+            Step::Over(refusal) => return Err(unfit.unwrap_or(refusal)),
+        };
+        let making = Making {
+            snapshot: &ctx.served.snapshot,
+            caller: ctx.dialect,
+            call,
+            request_id: &ctx.request_id,
+            number: ctx.attempts + 1,
+            id: ctx.shared.new_id(),
+            now,
+        };
+        match Attempt::prepare(&making, candidate) {
+            Ok(attempt) => return Ok((attempt, wait)),
+            Err(Unfit::Request(refusal)) => return Err(refusal),
+            Err(Unfit::Target(refusal)) => {
+                unfit.get_or_insert(refusal);
+                plan.unfit();
+            }
+        }
+    }
+}
+
+/// The first attempt of a call, which is never paused before.
+pub fn next(ctx: &mut Ctx) -> Result<Attempt, (Refusal, ())> {
+    next_after_pause(ctx).map(|(attempt, _)| attempt).map_err(|refusal| (refusal, ()))
+}
+
+/// Pingora's `upstream_peer`: the next attempt, journalled, and where it connects to.
+pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+    loop {
+        let mut attempt = match ctx.prepared.take() {
+            Some(attempt) => attempt,
+            None => {
+                let (attempt, wait) = next_after_pause(ctx).map_err(|refusal| stop(ctx, refusal))?;
+                pause(session, ctx, wait).await?;
+                attempt
+            }
+        };
+        let renewed = attempt.number <= ctx.attempts;
+        attempt.started = ctx.shared.now();
+        let target = attempt.candidate.target.clone();
+        let provider = &target.target.provider;
+        let timeouts = attempt.candidate.model.timeouts.unwrap_or(provider.timeouts);
+        if !renewed {
+            journal(ctx, &attempt)?;
+            if ctx.attempts > 0 {
+                events::FellBack { request: &ctx.request_id, model: &attempt.candidate.model.name, to: &target.target.id }
+                    .emit(&ctx.shared.metrics);
+            }
+            ctx.attempts = attempt.number;
+        }
+        let upstream = ctx.served.upstream(&provider.id).cloned();
+        let credential = credential(provider, ctx).map(|credential| credential.header.clone());
+        let found = match upstream {
+            Some(upstream) => upstream.peer(&timeouts).await,
+            None => Err(stop(ctx, Refusal::Bug { what: "a provider without an upstream" })),
+        };
+        match found {
+            Ok(Peer { peer, node }) => {
+                if let Some(gate) = &ctx.gate {
+                    let first_by = if attempt.terms.stream { timeouts.first_byte } else { timeouts.answer };
+                    gate.begin(Instant::now() + first_by, timeouts.idle);
+                }
+                ctx.current = Some(Dispatched { attempt, node, credential, renewed, error: None });
+                return Ok(Box::new(peer));
+            }
+            Err(error) => {
+                // Its name has no address: a failed attempt like any other.
+                let fault = Fault::new(FaultKind::Connect, "The provider's host name does not resolve.");
+                let node = provider.nodes.first().cloned();
+                let Some(node) = node else { return Err(error) };
+                ctx.current = Some(Dispatched { attempt, node, credential, renewed, error: None });
+                if !ctx.attempt_failed(fault) {
+                    let refusal = exhausted(ctx);
+                    return Err(stop(ctx, refusal));
+                }
+            }
+        }
+    }
+}
+
+/// Pingora's `upstream_request_filter`: the attempt's own head in place of the caller's.
+pub fn head(session: &Session, head: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
+    let Some(current) = &ctx.current else { return Ok(()) };
+    let version = head.version;
+    let caller = &session.req_header().headers;
+    *head = heads::request(&current.attempt, &current.node, current.credential.as_ref(), caller)?;
+    head.set_version(version);
+    Ok(())
+}
+
+/// Pingora's `fail_to_connect`.
+pub fn connect_failed(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
+    let kind = match error.etype() {
+        ErrorType::TLSHandshakeFailure
+        | ErrorType::TLSHandshakeTimedout
+        | ErrorType::InvalidCert
+        | ErrorType::HandshakeError
+        | ErrorType::TLSWantX509Lookup => FaultKind::Tls,
+        ErrorType::ConnectTimedout => FaultKind::Timeout,
+        _ => FaultKind::Connect,
+    };
+    let message = match kind {
+        FaultKind::Tls => "No TLS connection to the provider could be made.",
+        FaultKind::Timeout => "The connection to the provider was not made in time.",
+        _ => "The provider could not be reached.",
+    };
+    decide(ctx, &mut error, Fault::new(kind, message));
+    error
+}
+
+/// Pingora's `error_while_proxy`: what the failure was, and whether another try may be made.
+pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut error: Box<Error>, reused: bool) -> Box<Error> {
+    let own_clock = [downstream::FIRST_BYTE_TIMEOUT, downstream::IDLE_TIMEOUT, downstream::EMPTY_ANSWER].contains(error.etype());
+    if *error.etype() == downstream::DEADLINE || *error.etype() == downstream::DRAINING {
+        let refusal = if *error.etype() == downstream::DRAINING {
+            Refusal::Draining
+        } else {
+            ctx.plan.as_ref().map_or(Refusal::Bug { what: "a deadline without a plan" }, |plan| plan.over_time())
+        };
+        let outcome = refusal.name();
+        let committed = ctx.current.as_ref().is_some_and(|current| current.attempt.committed());
+        ctx.refusal.get_or_insert(refusal);
+        ctx.attempt_over(outcome, committed);
+        error.as_in();
+        error.set_retry(false);
+        return error;
+    }
+    if *error.esource() == ErrorSource::Downstream && !own_clock {
+        // The client is gone; `logging` settles.
+        error.set_retry(false);
+        return error;
+    }
+    if ctx.refusal.is_some() {
+        error.set_retry(false);
+        return error;
+    }
+    let told = ctx.current.as_mut().and_then(|current| current.attempt.fault.take());
+    let answered = ctx.current.as_ref().is_some_and(|current| current.attempt.status != 0);
+    if told.is_none() && !own_clock && reused && !answered && renew(ctx) {
+        error.set_retry(true);
+        return error;
+    }
+    let committed = session.response_written().is_some();
+    let fault = told.unwrap_or_else(|| classify(&error, answered));
+    error.as_up();
+    decide(ctx, &mut error, fault);
+    if committed {
+        error.set_retry(false);
+    }
+    error
+}
+
+/// Pingora's `fail_to_proxy`: tells the caller, in whatever way is still open. Returns the status told, 0 for none.
+pub async fn call_failed(session: &mut Session, error: &Error, ctx: &mut Ctx) -> u16 {
+    if ctx.refusal.is_none() && *error.esource() == ErrorSource::Downstream {
+        return 0;
+    }
+    let refusal = match ctx.refusal.take() {
+        Some(refusal) => refusal,
+        None => exhausted(ctx),
+    };
+    let status = refusal.status();
+    if session.response_written().is_none() {
+        // Pingora closes the client's connection after a failed proxy loop; the answer says so.
+        session.set_keepalive(None);
+        if let Ok((mut head, body)) = reply::refusal_parts(&refusal, ctx.dialect, &ctx.request_id) {
+            let _ = head.insert_header(http::header::CONNECTION, "close");
+            super::relaying::name_attempts(&mut head, ctx);
+            if session.write_response_header(head, false).await.is_ok() {
+                let _ = session.write_response_body(Some(body), true).await;
+            }
+        }
+    } else if let Some(inbound) = ctx.dialect.inbound {
+        let streaming = ctx.call.as_ref().is_some_and(|call| call.stream);
+        if streaming {
+            // The stream has begun: a typed error event, and then an end that no client takes for a good one.
+            let event = refusal.event(inbound, &ctx.request_id);
+            let _ = session.write_response_body(Some(event.into()), false).await;
+        }
+    }
+    ctx.refusal = Some(refusal);
+    status
+}
+
+/// What the access log and the metrics are told of a call.
+pub fn finished<'c>(session: &'c Session, ctx: &'c Ctx, status: u16, gone: bool) -> Finished<'c> {
+    let name = match (&ctx.refusal, gone) {
+        (Some(refusal), _) => refusal.name(),
+        (None, true) => "client_gone",
+        (None, false) if !ctx.outcome.name.is_empty() => ctx.outcome.name,
+        (None, false) => "ok",
+    };
+    Finished {
+        request: &ctx.request_id,
+        method: session.req_header().method.as_str(),
+        path: session.req_header().uri.path(),
+        metered: ctx.call.is_some(),
+        key: ctx.key.as_ref().map(|key| key.id.as_str()),
+        asked: ctx.call.as_ref().map(|call| call.model.as_str()),
+        model: &ctx.outcome.model,
+        provider: &ctx.outcome.provider,
+        target: &ctx.outcome.target,
+        dialect: ctx.dialect.name,
+        stream: ctx.call.as_ref().is_some_and(|call| call.stream),
+        attempts: ctx.attempts,
+        status,
+        outcome: name,
+        usage: ctx.outcome.usage,
+        cost: ctx.outcome.cost,
+        unpriced: ctx.outcome.unpriced,
+        ttft_us: ctx.outcome.ttft_us,
+        total_us: ctx.shared.now().since(ctx.started),
+        bytes: session.body_bytes_sent(),
+    }
+}
+
+fn decide(ctx: &mut Ctx, error: &mut Box<Error>, fault: Fault) {
+    let go_on = ctx.attempt_failed(fault);
+    error.set_retry(go_on);
+}
+
+fn exhausted(ctx: &Ctx) -> Refusal {
+    match &ctx.plan {
+        Some(plan) => plan.exhausted(),
+        None => Refusal::Bug { what: "a failure before any plan" },
+    }
+}
+
+/// A pooled connection that the provider had closed already: the same attempt once more on a new one.
+fn renew(ctx: &mut Ctx) -> bool {
+    match ctx.current.take() {
+        Some(current) if !current.renewed => {
+            ctx.prepared = Some(current.attempt);
+            true
+        }
+        other => {
+            ctx.current = other;
+            false
+        }
+    }
+}
+
+fn classify(error: &Error, answered: bool) -> Fault {
+    let (kind, message) = match error.etype() {
+        kind if *kind == downstream::FIRST_BYTE_TIMEOUT => (FaultKind::Timeout, "The provider did not begin its answer in time."),
+        kind if *kind == downstream::IDLE_TIMEOUT => (FaultKind::Timeout, "The provider's stream stood still for too long."),
+        kind if *kind == downstream::EMPTY_ANSWER => (FaultKind::Garbage, "The provider's answer has no body."),
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => (FaultKind::Timeout, "The provider did not answer in time."),
+        ErrorType::InvalidHTTPHeader | ErrorType::H2Error | ErrorType::InvalidH2 | ErrorType::H2Downgrade => {
+            (FaultKind::Garbage, "The provider's answer is not valid HTTP.")
+        }
+        _ if answered => (FaultKind::Truncated, "The provider's answer ended before it was complete."),
+        _ => (FaultKind::Connect, "The provider closed the connection without an answer."),
+    };
+    Fault::new(kind, message)
+}
+
+fn journal(ctx: &mut Ctx, attempt: &Attempt) -> Result<()> {
+    let (Some(call), Some(key)) = (&ctx.call, &ctx.key) else {
+        return Err(stop(ctx, Refusal::Bug { what: "an attempt without a caller" }));
+    };
+    let intent = attempt.intent(ctx.id, &key.id, key.project.as_deref(), call);
+    if let Err(error) = ctx.shared.journal.append_intent(&intent) {
+        events::JournalFailed { what: "intent", error: &error }.emit(&ctx.shared.metrics);
+        return Err(stop(ctx, Refusal::LedgerUnavailable));
+    }
+    Ok(())
+}
+
+/// The provider's credential whose turn it is, passing over those that the provider has refused of late.
+fn credential<'p>(provider: &'p Provider, ctx: &Ctx) -> Option<&'p Credential> {
+    match provider.credentials.as_slice() {
+        [] => None,
+        [one] => Some(one),
+        several => {
+            let now = ctx.shared.now().mono;
+            let start = usize::try_from(fastrand::u32(..)).unwrap_or(0);
+            let turn = |step: usize| several.get((start + step) % several.len());
+            (0..several.len())
+                .filter_map(turn)
+                .find(|credential| ctx.shared.live.health(&credential.name).cooling_until(now).is_none())
+                .or_else(|| turn(0))
+        }
+    }
+}
+
+/// Waits before a further try, unless the client goes away or the deadline passes meanwhile.
+async fn pause(session: &mut Session, ctx: &mut Ctx, wait: Duration) -> Result<()> {
+    if wait.is_zero() {
+        return Ok(());
+    }
+    if let Some(gate) = &ctx.gate {
+        gate.begin(Instant::now() + Duration::from_secs(86_400), Duration::from_secs(86_400));
+    }
+    tokio::select! {
+        () = tokio::time::sleep(wait) => Ok(()),
+        gone = session.downstream_session.read_body_or_idle(true) => match gone {
+            Ok(_) => Ok(()),
+            Err(error) if *error.etype() == downstream::DEADLINE => {
+                let refusal = ctx.plan.as_ref().map_or(Refusal::Bug { what: "a pause without a plan" }, |plan| plan.over_time());
+                Err(stop(ctx, refusal))
+            }
+            Err(error) if *error.etype() == downstream::DRAINING => Err(stop(ctx, Refusal::Draining)),
+            Err(mut error) => {
+                error.as_down();
+                error.set_retry(false);
+                Err(error)
+            }
+        },
+    }
+}
+
+/// A provider's credential was refused: it is left alone, where there is another.
+pub fn bench_credential(ctx: &Ctx, provider: &Arc<Provider>, header: Option<&http::HeaderValue>) {
+    if provider.credentials.len() < 2 {
+        return;
+    }
+    let Some(plan) = &ctx.plan else { return };
+    let used = provider.credentials.iter().find(|credential| Some(&credential.header.1) == header);
+    if let Some(credential) = used {
+        let mut rule = plan.cooling();
+        rule.failures = 1;
+        ctx.shared.live.health(&credential.name).failed(ctx.shared.now().mono, rule, None);
+    }
+}

@@ -1,0 +1,380 @@
+//! The stand-in for the client's session while Pingora's proxy loop runs: the only file that knows the trick.
+//!
+//! Pingora lets `Session::downstream_session` be replaced by a `Custom` session, whose answers steer the loop. This one
+//!
+//! - says that the request's body is done and can be replayed, so that every attempt asks `request_body_filter` for a
+//!   body, of any size (Pingora's own retry buffer ends at 64 KiB, and beyond it an upstream waits for ever);
+//! - holds the response's head until the first body byte, so that an attempt that fails before its first good event
+//!   leaves no trace at the client, and so that headers known only then (cost) can still be added;
+//! - runs the clocks that Pingora has not: first content, idle, the whole call's deadline, and the drain of a stop.
+//!
+//! It must be gone again before `Session::finish`: a `Custom` session is never kept alive. [`restore`] does that, in
+//! `logging`. All of this rests on undocumented behaviour of pingora 0.9.1, hence the exact pin and the tests in
+//! `tests/gateway`.
+
+use std::mem;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::Stream;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
+use pingora::protocols::http::HttpTask;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::custom::CustomMessageWrite;
+use pingora::protocols::http::custom::server::Session as CustomSession;
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep};
+
+/// No content in time.
+pub const FIRST_BYTE_TIMEOUT: ErrorType = ErrorType::Custom("FirstByteTimeout");
+/// No further chunk in time.
+pub const IDLE_TIMEOUT: ErrorType = ErrorType::Custom("IdleTimeout");
+/// The whole call's deadline.
+pub const DEADLINE: ErrorType = ErrorType::Custom("Deadline");
+/// This process stops, and its patience with streams is over.
+pub const DRAINING: ErrorType = ErrorType::Custom("Draining");
+/// A head without the body that it must have.
+pub const EMPTY_ANSWER: ErrorType = ErrorType::Custom("EmptyAnswer");
+
+/// What the hooks tell the stand-in, and what it hands back when it goes.
+pub struct Gate {
+    state: Mutex<GateState>,
+}
+
+struct GateState {
+    first_by: Instant,
+    idle: Duration,
+    total_by: Instant,
+    late: Vec<(HeaderName, HeaderValue)>,
+    replacement: Option<Box<ResponseHeader>>,
+    returned: Option<ServerSession>,
+}
+
+impl Gate {
+    pub fn new(total_by: Instant) -> Arc<Gate> {
+        Arc::new(Gate {
+            state: Mutex::new(GateState {
+                first_by: total_by,
+                idle: Duration::from_secs(60),
+                total_by,
+                late: Vec::new(),
+                replacement: None,
+                returned: None,
+            }),
+        })
+    }
+
+    /// Sets the clocks of an attempt that begins.
+    pub fn begin(&self, first_by: Instant, idle: Duration) {
+        let mut state = self.lock();
+        state.first_by = first_by;
+        state.idle = idle;
+        state.late.clear();
+        state.replacement = None;
+    }
+
+    /// Headers to add to the held head when it is let go.
+    pub fn add_headers(&self, headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>) {
+        self.lock().late.extend(headers);
+    }
+
+    /// A head to send in place of the held one.
+    pub fn replace_head(&self, head: Box<ResponseHeader>) {
+        self.lock().replacement = Some(head);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, GateState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Puts the stand-in in the place of the client's session.
+pub fn install(session: &mut Session, gate: Arc<Gate>, drain: watch::Receiver<bool>) {
+    let inner = mem::replace(&mut *session.downstream_session, absent());
+    let stand_in = Downstream {
+        inner,
+        held: Vec::new(),
+        hold: true,
+        last_write: Instant::now(),
+        timer: None,
+        drain,
+        gate,
+    };
+    *session.downstream_session = ServerSession::new_custom(Box::new(stand_in));
+}
+
+/// Puts the client's session back, if the stand-in is installed.
+pub fn restore(session: &mut Session, gate: &Gate) {
+    if !session.downstream_session.is_custom() {
+        return;
+    }
+    // Dropping the stand-in makes it hand its session to the gate.
+    drop(mem::replace(&mut *session.downstream_session, absent()));
+    if let Some(inner) = gate.lock().returned.take() {
+        *session.downstream_session = inner;
+    }
+}
+
+/// A session that is not there: holds the place for the length of one assignment.
+fn absent() -> ServerSession {
+    ServerSession::new_custom(Box::new(()))
+}
+
+struct Downstream {
+    inner: ServerSession,
+    /// Tasks of this attempt that wait for the first body byte: at most the head.
+    held: Vec<HttpTask>,
+    /// Nothing has been sent to the client yet.
+    hold: bool,
+    last_write: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+    drain: watch::Receiver<bool>,
+    gate: Arc<Gate>,
+}
+
+impl Drop for Downstream {
+    fn drop(&mut self) {
+        self.gate.lock().returned = Some(mem::replace(&mut self.inner, absent()));
+    }
+}
+
+impl Downstream {
+    /// The next instant at which patience ends, and what it is to be called then.
+    fn patience(&self) -> (Instant, ErrorType) {
+        let state = self.gate.lock();
+        let (by, what) =
+            if self.hold { (state.first_by, FIRST_BYTE_TIMEOUT) } else { (self.last_write + state.idle, IDLE_TIMEOUT) };
+        if state.total_by <= by { (state.total_by, DEADLINE) } else { (by, what) }
+    }
+
+    /// Lets the held head go, with what has become known since.
+    fn release(&mut self, tasks: Vec<HttpTask>) -> Vec<HttpTask> {
+        self.hold = false;
+        if self.held.is_empty() {
+            return tasks;
+        }
+        let mut all = mem::take(&mut self.held);
+        all.extend(tasks);
+        let mut state = self.gate.lock();
+        if let Some(HttpTask::Header(head, _)) = all.iter_mut().find(|task| matches!(task, HttpTask::Header(..))) {
+            if let Some(replacement) = state.replacement.take() {
+                *head = replacement;
+            }
+            for (name, value) in state.late.drain(..) {
+                // Fails only for what is no header at all, and these were made as headers.
+                let _ = head.insert_header(name, value);
+            }
+        }
+        all
+    }
+}
+
+#[async_trait]
+impl CustomSession for Downstream {
+    // What steers the loop.
+
+    fn is_body_done(&mut self) -> bool {
+        true
+    }
+
+    fn is_body_empty(&mut self) -> bool {
+        false
+    }
+
+    fn get_retry_buffer(&self) -> Option<Bytes> {
+        // A marker: `request_body_filter` puts the attempt's body in its place.
+        Some(Bytes::from_static(b"-"))
+    }
+
+    fn retry_buffer_truncated(&self) -> bool {
+        false
+    }
+
+    fn enable_retry_buffering(&mut self) {
+        // Called at the start of every attempt.
+        self.held.clear();
+    }
+
+    async fn read_body_or_idle(&mut self, _no_body_expected: bool) -> Result<Option<Bytes>> {
+        loop {
+            let (by, what) = self.patience();
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(by)));
+            // Only an earlier end needs the timer at once; a later one is found when the timer fires.
+            if timer.deadline() > by || timer.is_elapsed() {
+                timer.as_mut().reset(by);
+            }
+            tokio::select! {
+                read = self.inner.read_body_or_idle(true) => return read,
+                () = timer.as_mut() => {
+                    if Instant::now() >= by {
+                        return Error::e_explain(what, "patience is over");
+                    }
+                }
+                _ = self.drain.wait_for(|over| *over) => return Error::e_explain(DRAINING, "the process stops"),
+            }
+        }
+    }
+
+    async fn response_duplex_vec(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
+        if !self.hold {
+            self.last_write = Instant::now();
+            return self.inner.response_duplex_vec(tasks).await;
+        }
+        if let Some(at) = tasks.iter().position(|task| matches!(task, HttpTask::Failed(_))) {
+            if let HttpTask::Failed(error) = tasks.swap_remove(at) {
+                return Err(error);
+            }
+        }
+        if tasks.iter().any(|task| matches!(task, HttpTask::Header(_, true))) {
+            return Error::e_explain(EMPTY_ANSWER, "the answer has no body");
+        }
+        let ready = tasks.iter().any(|task| match task {
+            HttpTask::Body(body, end) => *end || body.as_ref().is_some_and(|body| !body.is_empty()),
+            HttpTask::Header(..) => false,
+            _ => true,
+        });
+        if !ready {
+            self.held.extend(tasks.into_iter().filter(|task| matches!(task, HttpTask::Header(..))));
+            return Ok(false);
+        }
+        let tasks = self.release(tasks);
+        self.last_write = Instant::now();
+        self.inner.response_duplex_vec(tasks).await
+    }
+
+    fn take_custom_message_reader(&mut self) -> Option<Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
+        None
+    }
+
+    fn restore_custom_message_reader(
+        &mut self,
+        _reader: Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
+        None
+    }
+
+    fn restore_custom_message_writer(&mut self, _writer: Box<dyn CustomMessageWrite>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn finish_custom(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    // What is handed on.
+
+    fn req_header(&self) -> &RequestHeader {
+        self.inner.req_header()
+    }
+
+    fn req_header_mut(&mut self) -> &mut RequestHeader {
+        self.inner.req_header_mut()
+    }
+
+    async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
+        self.inner.read_request_body().await
+    }
+
+    async fn drain_request_body(&mut self) -> Result<()> {
+        self.inner.drain_request_body().await
+    }
+
+    async fn write_response_header(&mut self, head: Box<ResponseHeader>, _end: bool) -> Result<()> {
+        self.hold = false;
+        self.inner.write_response_header(head).await
+    }
+
+    async fn write_response_header_ref(&mut self, head: &ResponseHeader, _end: bool) -> Result<()> {
+        self.hold = false;
+        self.inner.write_response_header_ref(head).await
+    }
+
+    async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        self.last_write = Instant::now();
+        self.inner.write_response_body(data, end).await
+    }
+
+    async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        self.inner.write_response_trailers(trailers).await
+    }
+
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner.set_read_timeout(timeout);
+    }
+
+    fn get_read_timeout(&self) -> Option<Duration> {
+        self.inner.get_read_timeout()
+    }
+
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner.set_write_timeout(timeout);
+    }
+
+    fn get_write_timeout(&self) -> Option<Duration> {
+        self.inner.get_write_timeout()
+    }
+
+    fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner.set_total_drain_timeout(timeout);
+    }
+
+    fn get_total_drain_timeout(&self) -> Option<Duration> {
+        self.inner.get_total_drain_timeout()
+    }
+
+    fn request_summary(&self) -> String {
+        self.inner.request_summary()
+    }
+
+    fn response_written(&self) -> Option<&ResponseHeader> {
+        self.inner.response_written()
+    }
+
+    async fn shutdown(&mut self, _code: u32, _ctx: &str) {
+        self.inner.shutdown().await;
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.inner.finish_body().await
+    }
+
+    fn body_bytes_sent(&self) -> usize {
+        self.inner.body_bytes_sent()
+    }
+
+    fn body_bytes_read(&self) -> usize {
+        self.inner.body_bytes_read()
+    }
+
+    fn digest(&self) -> Option<&Digest> {
+        self.inner.digest()
+    }
+
+    fn digest_mut(&mut self) -> Option<&mut Digest> {
+        self.inner.digest_mut()
+    }
+
+    fn client_addr(&self) -> Option<&SocketAddr> {
+        self.inner.client_addr()
+    }
+
+    fn server_addr(&self) -> Option<&SocketAddr> {
+        self.inner.server_addr()
+    }
+
+    fn pseudo_raw_h1_request_header(&self) -> Bytes {
+        self.inner.to_h1_raw()
+    }
+}

@@ -1,0 +1,275 @@
+//! An answer on its way back: its head, its chunks, its end.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, header};
+use pingora::http::ResponseHeader;
+use pingora::{Error, ErrorType, Result};
+
+use super::context::{Ctx, ErrorBody};
+use super::dispatch;
+use super::heads::{self, Body};
+use super::reply::{self, REQUEST_ID};
+use crate::exchange::{Refusal, Relay};
+use crate::ir::{Fault, FaultKind};
+use crate::policy::price;
+
+/// Most of an error answer that is read.
+const MOST_ERROR: usize = 256 * 1024;
+
+/// Pingora's `upstream_response_filter`: good or bad, by the status.
+pub fn upstream_head(head: &ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    let Some(current) = &mut ctx.current else { return Ok(()) };
+    if head.status.is_informational() {
+        return Ok(());
+    }
+    let attempt = &mut current.attempt;
+    attempt.status = head.status.as_u16();
+    let is_stream = content_type(head).is_some_and(|kind| kind.starts_with("text/event-stream"));
+    if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        // We asked for identity; what is packed all the same cannot be read for usage, so it is no answer.
+        return Err(fail(ctx, Fault::new(FaultKind::Garbage, "The provider sent an encoded body though none was asked for.")));
+    }
+    if head.status.is_success() {
+        attempt.relay = Some(Relay::new(&attempt.terms, is_stream));
+    } else {
+        current.error = Some(ErrorBody { head: Some(Box::new(head.clone())), ..ErrorBody::default() });
+    }
+    Ok(())
+}
+
+/// Pingora's `response_filter`: the answer's head for the caller. It is held until the first good byte.
+pub fn head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    let Some(current) = &ctx.current else { return Ok(()) };
+    let attempt = &current.attempt;
+    if attempt.relay.is_none() {
+        // An error answer: its head is made when its body is known.
+        return Ok(());
+    }
+    let stream = attempt.terms.stream;
+    let same = attempt.terms.same_dialect;
+    let whole_and_same = same && !stream && attempt.terms.snapshot.cost_in_body != crate::config::snapshot::CostInBody::Always;
+    let body = match (stream, whole_and_same) {
+        (true, _) if same && !content_type(head).is_some_and(|kind| kind.starts_with("text/event-stream")) => Body::AsItCame,
+        (true, _) => Body::Stream,
+        (false, true) => Body::AsItCame,
+        (false, false) => Body::Json,
+    };
+    let mut made = heads::response(head, body)?;
+    name_call(&mut made, ctx);
+    *head = *made;
+    Ok(())
+}
+
+/// Pingora's `response_body_filter`: one chunk.
+pub fn chunk(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+    let now = ctx.shared.now();
+    let Some(current) = &mut ctx.current else { return Ok(()) };
+    if let Some(error) = &mut current.error {
+        let chunk = body.take().unwrap_or_default();
+        if error.size < MOST_ERROR && !chunk.is_empty() {
+            error.size += chunk.len();
+            error.parts.push(chunk);
+        }
+        return if end { error_answer(body, ctx) } else { Ok(()) };
+    }
+    let attempt = &mut current.attempt;
+    let Some(relay) = &mut attempt.relay else { return Ok(()) };
+    let before = relay.facts().content;
+    match relay.chunk(body.take(), end, &attempt.terms) {
+        Ok(out) => {
+            *body = out.bytes;
+            if let Some(fault) = out.fault {
+                attempt.fault.get_or_insert(fault);
+            }
+        }
+        Err(fault) => return Err(fail(ctx, fault)),
+    }
+    let facts = relay.facts();
+    if !before && facts.content {
+        attempt.first = Some(now);
+    }
+    if facts.committed && body.is_some() && !before {
+        late_headers(ctx);
+    }
+    Ok(())
+}
+
+/// The end of a call, at `logging`: settles what is still open.
+pub fn finish(ctx: &mut Ctx, gone: bool) {
+    let Some(current) = &mut ctx.current else { return };
+    if let Some(fault) = current.attempt.fault.clone() {
+        // The provider failed inside the answer, and the caller was told so in its stream.
+        let refusal = Refusal::Failed { fault: fault.clone(), tried: ctx.attempts };
+        ctx.attempt_failed(fault);
+        ctx.refusal.get_or_insert(refusal);
+        return;
+    }
+    let whole = current.attempt.facts().is_some_and(|facts| facts.whole);
+    let committed = current.attempt.committed();
+    match (whole, gone) {
+        (true, _) => {
+            ctx.outcome.name = "ok";
+            ctx.attempt_over("ok", true);
+        }
+        (false, true) => ctx.attempt_over("client_gone", committed),
+        (false, false) => {
+            ctx.attempt_failed(Fault::new(FaultKind::Truncated, "The answer ended before it was complete."));
+        }
+    }
+}
+
+/// Headers that name the call and its attempts.
+pub fn name_attempts(head: &mut ResponseHeader, ctx: &Ctx) {
+    // Fails only for values that are no header values; these are digits and names from the configuration.
+    let _ = head.insert_header("x-portolan-attempts", ctx.attempts);
+}
+
+fn name_call(head: &mut ResponseHeader, ctx: &Ctx) {
+    let Some(current) = &ctx.current else { return };
+    let attempt = &current.attempt;
+    let target = &attempt.candidate.target.target;
+    let mut put = |name: &'static str, value: &str| {
+        let _ = head.insert_header(name, value);
+    };
+    put(REQUEST_ID, &ctx.request_id);
+    put("x-portolan-model", &attempt.candidate.model.name);
+    put("x-portolan-provider", &target.provider.id);
+    put("x-portolan-target", &target.id);
+    put("x-portolan-cache", "off");
+    put("x-portolan-route", route(ctx));
+    if !attempt.losses.is_empty() {
+        put("x-portolan-loss", &attempt.losses.to_string());
+    }
+    name_attempts(head, ctx);
+    if !head.headers.contains_key("x-request-id") {
+        let _ = head.insert_header("x-request-id", &ctx.request_id);
+    }
+}
+
+fn route(ctx: &Ctx) -> &'static str {
+    if ctx.attempts > 1 { "weighted;fallback" } else { "weighted" }
+}
+
+/// What is known of a whole answer only when its body is: cost, and losses of the way back.
+fn late_headers(ctx: &Ctx) {
+    let (Some(gate), Some(current), Some(call)) = (&ctx.gate, &ctx.current, &ctx.call) else { return };
+    let attempt = &current.attempt;
+    let mut late: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    if !call.stream {
+        if let Some(cost) = attempt.usage(call).and_then(|(usage, _)| attempt.terms.cost(&usage)) {
+            if let Ok(value) = HeaderValue::from_str(&price::cost_decimal(cost)) {
+                late.push((HeaderName::from_static("x-portolan-cost-usd"), value));
+            }
+        }
+    }
+    if let Some(facts) = attempt.facts().filter(|facts| !facts.losses.is_empty()) {
+        let mut losses = attempt.losses.clone();
+        for loss in facts.losses.iter() {
+            losses.add(loss.how, loss.path.clone());
+        }
+        if let Ok(value) = HeaderValue::from_str(&losses.to_string()) {
+            late.push((HeaderName::from_static("x-portolan-loss"), value));
+        }
+    }
+    if !late.is_empty() {
+        gate.add_headers(late);
+    }
+}
+
+/// An error answer is whole: another target may try, or the caller is told.
+fn error_answer(body: &mut Option<Bytes>, ctx: &mut Ctx) -> Result<()> {
+    let Some(current) = &mut ctx.current else { return Ok(()) };
+    let Some(error) = current.error.take() else { return Ok(()) };
+    let raw: Bytes = error.parts.concat().into();
+    let outbound = current.attempt.terms.outbound;
+    let mut fault = outbound.fault(current.attempt.status, &raw);
+    fault.status = Some(current.attempt.status);
+    if let Some(head) = &error.head {
+        fault.retry_after = retry_after(head, ctx.started.unix_ms / 1_000).or(fault.retry_after);
+    }
+    scrub(&mut fault, ctx);
+    let Some(current) = &ctx.current else { return Ok(()) };
+    let provider = current.attempt.candidate.target.target.provider.clone();
+    let same = current.attempt.terms.same_dialect;
+    if fault.kind == FaultKind::Authentication {
+        dispatch::bench_credential(ctx, &provider, current.credential.as_ref().map(|(_, value)| value));
+    }
+    let leaks = provider.credentials.iter().any(|credential| contains(&raw, credential.secret.expose().as_bytes()));
+    if ctx.attempt_failed(fault.clone()) {
+        let mut retry = Error::explain(ErrorType::HTTPStatus(fault.status.unwrap_or(502)), "the provider refused");
+        retry.as_up();
+        retry.set_retry(true);
+        return Err(retry);
+    }
+    // No other target: the caller is told, through the answer that is still held, so that the connection stays usable.
+    let refusal = ctx.plan.as_ref().map_or(Refusal::Bug { what: "an answer without a plan" }, |plan| plan.exhausted());
+    let own_account = matches!(fault.kind, FaultKind::Authentication | FaultKind::Permission | FaultKind::QuotaExhausted);
+    let (mut head, told) = if same && !leaks && !own_account && !raw.is_empty() {
+        let mut head = match &error.head {
+            Some(upstream) => heads::response(upstream, Body::AsItCame)?,
+            None => Box::new(ResponseHeader::build(502, None)?),
+        };
+        head.insert_header(REQUEST_ID, &ctx.request_id)?;
+        if let (None, Some(wait)) = (head.headers.get(header::RETRY_AFTER), refusal.retry_after()) {
+            head.insert_header(header::RETRY_AFTER, wait.as_secs_f64().ceil() as u64)?;
+        }
+        (head, raw)
+    } else {
+        reply::refusal_parts(&refusal, ctx.dialect, &ctx.request_id)?
+    };
+    head.remove_header(&header::TRANSFER_ENCODING);
+    head.insert_header(header::CONTENT_LENGTH, told.len())?;
+    name_attempts(&mut head, ctx);
+    if let Some(gate) = &ctx.gate {
+        gate.replace_head(head);
+    }
+    ctx.refusal = Some(refusal);
+    *body = Some(told);
+    Ok(())
+}
+
+/// Notes why the attempt is bad, and makes the error that takes Pingora's loop to `error_while_proxy`.
+fn fail(ctx: &mut Ctx, fault: Fault) -> Box<Error> {
+    if let Some(current) = &mut ctx.current {
+        current.attempt.fault = Some(fault);
+    }
+    let mut error = Error::explain(ErrorType::InvalidHTTPHeader, "the provider's answer is bad");
+    error.as_up();
+    error
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3), or OpenAI's `retry-after-ms`.
+fn retry_after(head: &ResponseHeader, now: u64) -> Option<Duration> {
+    let value = |name: &str| head.headers.get(name)?.to_str().ok().map(str::trim);
+    if let Some(ms) = value("retry-after-ms").and_then(|text| text.parse::<u64>().ok()) {
+        return Some(Duration::from_millis(ms));
+    }
+    let text = value("retry-after")?;
+    if let Ok(seconds) = text.parse::<f64>() {
+        return (seconds.is_finite() && seconds >= 0.0).then(|| Duration::from_secs_f64(seconds.min(86_400.0)));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    let at = date.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(at.saturating_sub(Duration::from_secs(now)))
+}
+
+/// Takes our own credentials out of a provider's sentence, should it repeat them.
+fn scrub(fault: &mut Fault, ctx: &Ctx) {
+    let Some(current) = &ctx.current else { return };
+    for credential in &current.attempt.candidate.target.target.provider.credentials {
+        let secret = credential.secret.expose();
+        if !secret.is_empty() && fault.message.contains(secret) {
+            fault.message = fault.message.replace(secret, "[secret]");
+        }
+    }
+}
+
+fn contains(body: &[u8], secret: &[u8]) -> bool {
+    !secret.is_empty() && memchr::memmem::find(body, secret).is_some()
+}
+
+fn content_type(head: &ResponseHeader) -> Option<&str> {
+    head.headers.get(header::CONTENT_TYPE)?.to_str().ok()
+}

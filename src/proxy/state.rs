@@ -1,0 +1,166 @@
+//! What all calls share: the snapshot that is swapped, and the live state that is not.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::intake::Buffered;
+use super::peer::Upstream;
+use crate::config::Snapshot;
+use crate::policy::{Live, Moment};
+use crate::store::journal::Journal;
+use crate::store::ledger::Ledger;
+use crate::store::record::Id;
+use crate::telemetry::Metrics;
+
+/// One process's state.
+pub struct Shared {
+    served: ArcSwap<Served>,
+    pub live: Live,
+    pub journal: Arc<Journal>,
+    pub ledger: Arc<Ledger>,
+    pub metrics: Arc<Metrics>,
+    pub buffered: Arc<Buffered>,
+    clock: Clock,
+    in_flight: Arc<AtomicUsize>,
+    /// Turns true when the patience with streams is over.
+    pub cut: watch::Sender<bool>,
+    /// Turns true when the process has been told to stop: no new calls.
+    pub stopping: watch::Sender<bool>,
+}
+
+/// A snapshot with what was made from it for connecting.
+pub struct Served {
+    pub snapshot: Arc<Snapshot>,
+    upstreams: HashMap<String, Arc<Upstream>>,
+}
+
+impl Served {
+    /// Upstreams of providers that did not change are kept, with their addresses, pools and health.
+    pub fn new(snapshot: Arc<Snapshot>, before: Option<&Served>) -> Served {
+        let upstreams = snapshot
+            .providers
+            .iter()
+            .map(|provider| {
+                let kept = before
+                    .and_then(|before| before.upstreams.get(&provider.id))
+                    .filter(|kept| kept.provider().connects_like(provider));
+                (provider.id.clone(), kept.cloned().unwrap_or_else(|| Arc::new(Upstream::new(provider.clone()))))
+            })
+            .collect();
+        Served { snapshot, upstreams }
+    }
+
+    pub fn upstream(&self, provider: &str) -> Option<&Arc<Upstream>> {
+        self.upstreams.get(provider)
+    }
+
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.upstreams.values()
+    }
+}
+
+impl Shared {
+    pub fn new(snapshot: Arc<Snapshot>, journal: Arc<Journal>, ledger: Arc<Ledger>, metrics: Arc<Metrics>) -> Arc<Shared> {
+        Arc::new(Shared {
+            served: ArcSwap::from_pointee(Served::new(snapshot, None)),
+            live: Live::default(),
+            journal,
+            ledger,
+            metrics,
+            buffered: Arc::default(),
+            clock: Clock::default(),
+            in_flight: Arc::default(),
+            cut: watch::Sender::new(false),
+            stopping: watch::Sender::new(false),
+        })
+    }
+
+    pub fn served(&self) -> Arc<Served> {
+        self.served.load_full()
+    }
+
+    /// Puts a new snapshot in place; calls in progress keep theirs.
+    pub fn swap(&self, snapshot: Arc<Snapshot>) {
+        let next = Served::new(snapshot, Some(&self.served.load()));
+        self.served.store(Arc::new(next));
+    }
+
+    pub fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    /// A new time-ordered id.
+    pub fn new_id(&self) -> Id {
+        id(self.clock.now().unix_ms, fastrand::u128(..))
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// Counts a call as in flight until the guard is dropped.
+    pub fn enter(&self) -> InFlight {
+        self.in_flight.fetch_add(1, Relaxed);
+        InFlight(self.in_flight.clone())
+    }
+}
+
+/// One call in flight.
+pub struct InFlight(Arc<AtomicUsize>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+struct Clock {
+    start: Instant,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Clock { start: Instant::now() }
+    }
+}
+
+impl Clock {
+    fn now(&self) -> Moment {
+        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        Moment {
+            // From 1, so that 0 can mean "never".
+            mono: u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX).saturating_add(1),
+            unix_ms: u64::try_from(unix_ms).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// UUID version 7 (RFC 9562 section 5.7): milliseconds first, then random bits.
+fn id(unix_ms: u64, random: u128) -> Id {
+    let time = u128::from(unix_ms & 0xffff_ffff_ffff) << 80;
+    let low = random & ((1 << 80) - 1);
+    let version = 0x7 << 76;
+    let variant = 0b10 << 62;
+    Id(time | version | variant | (low & !(0xf << 76) & !(0b11 << 62)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_version_7_and_in_order() {
+        let early = id(1_700_000_000_000, u128::MAX);
+        let late = id(1_700_000_000_001, 0);
+        assert!(early < late);
+        let text = early.to_string();
+        assert_eq!(text.as_bytes()[14], b'7', "{text}");
+        assert!(matches!(text.as_bytes()[19], b'8' | b'9' | b'a' | b'b'), "{text}");
+        assert_eq!(text.len(), 36);
+    }
+}

@@ -1,0 +1,176 @@
+//! What goes on beside the calls: reload, names and health of pools, and the orderly stop.
+//!
+//! Pingora's own grace period is a fixed sleep that ends streams without `logging`; so it is set long, and this drain,
+//! which returns as soon as nothing is in flight, ends the process first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::server::ShutdownWatch;
+use pingora::services::background::BackgroundService;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use super::state::Shared;
+use crate::config::Snapshot;
+use crate::telemetry::events;
+
+/// How often the configuration's files are looked at.
+const WATCH: Duration = Duration::from_secs(1);
+/// How often names are resolved again.
+const RESOLVE: Duration = Duration::from_secs(30);
+/// How often it is asked whose health check is due.
+const CHECK: Duration = Duration::from_millis(500);
+/// How long streams have to say goodbye once they are cut.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Loads the configuration anew.
+pub trait Source: Send + Sync {
+    /// What would change if the files changed: cheap enough to ask every second. `None`: they cannot be read now.
+    fn fingerprint(&self) -> Option<u64>;
+
+    /// # Errors
+    /// Every problem of the files, a line each.
+    fn load(&self) -> Result<Snapshot, Vec<String>>;
+}
+
+/// Reloads on change and on SIGHUP.
+pub struct Reloader {
+    pub shared: Arc<Shared>,
+    pub source: Arc<dyn Source>,
+}
+
+#[async_trait]
+impl BackgroundService for Reloader {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+            tracing::error!("SIGHUP cannot be listened for; reload by change of the file only");
+            return;
+        };
+        let mut seen = self.source.fingerprint();
+        let mut ticks = interval(WATCH);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = shutdown.changed() => return,
+                _ = hangup.recv() => {
+                    seen = self.source.fingerprint();
+                    self.reload();
+                }
+                _ = ticks.tick() => {
+                    let now = self.source.fingerprint();
+                    if now.is_some() && now != seen {
+                        // A file may be half written: what is read must be the same twice.
+                        sleep(Duration::from_millis(100)).await;
+                        if self.source.fingerprint() == now {
+                            seen = now;
+                            self.reload();
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Reloader {
+    fn reload(&self) {
+        let before = self.shared.served();
+        match self.source.load() {
+            Ok(next) if next.version == before.snapshot.version => {
+                events::Reloaded { version: &next.version, changed: false }.emit(&self.shared.metrics);
+            }
+            Ok(next) => {
+                let fixed = next.listen != before.snapshot.listen
+                    || next.admin != before.snapshot.admin
+                    || next.state_dir != before.snapshot.state_dir
+                    || next.sandbox != before.snapshot.sandbox;
+                if fixed {
+                    tracing::warn!("listen, admin, state_dir and sandbox change only with a restart; the rest is in force");
+                }
+                let version = next.version.clone();
+                self.shared.swap(Arc::new(next));
+                events::Reloaded { version: &version, changed: true }.emit(&self.shared.metrics);
+            }
+            Err(problems) => events::ReloadFailed { problems: &problems }.emit(&self.shared.metrics),
+        }
+    }
+}
+
+/// Resolves names and checks pools.
+pub struct Resolver {
+    pub shared: Arc<Shared>,
+}
+
+#[async_trait]
+impl BackgroundService for Resolver {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut resolve = interval(RESOLVE);
+        let mut check = interval(CHECK);
+        resolve.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut due: std::collections::HashMap<String, Instant> = std::collections::HashMap::new();
+        loop {
+            tokio::select! {
+                _ = shutdown.changed() => return,
+                _ = resolve.tick() => {
+                    for upstream in self.shared.served().upstreams() {
+                        upstream.refresh().await;
+                    }
+                }
+                _ = check.tick() => {
+                    let served = self.shared.served();
+                    for upstream in served.upstreams() {
+                        let Some(interval) = upstream.check_interval() else { continue };
+                        let id = &upstream.provider().id;
+                        if due.get(id).is_none_or(|at| *at <= Instant::now()) {
+                            due.insert(id.clone(), Instant::now() + interval);
+                            let upstream = upstream.clone();
+                            tokio::spawn(async move { upstream.check().await });
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Ends the process when it is told to stop and nothing is left to do.
+pub struct Drain {
+    pub shared: Arc<Shared>,
+}
+
+#[async_trait]
+impl BackgroundService for Drain {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        if shutdown.wait_for(|stop| *stop).await.is_err() {
+            return;
+        }
+        let patience = self.shared.served().snapshot.drain;
+        self.shared.stopping.send_replace(true);
+        events::Draining { in_flight: self.shared.in_flight(), patience }.emit();
+        // A connection accepted in the last instant has no call in flight yet.
+        sleep(Duration::from_millis(50)).await;
+        self.idle_by(Instant::now() + patience).await;
+        let cut = self.shared.in_flight();
+        if cut > 0 {
+            self.shared.cut.send_replace(true);
+            self.idle_by(Instant::now() + GOODBYE).await;
+        }
+        // The last answers are written, but perhaps not yet sent: a moment for the sockets.
+        sleep(Duration::from_millis(50)).await;
+        let ledger = self.shared.ledger.clone();
+        let _ = tokio::task::spawn_blocking(move || ledger.flush(Duration::from_secs(5))).await;
+        events::Stopped { cut }.emit(&self.shared.metrics);
+        std::process::exit(0);
+    }
+}
+
+impl Drain {
+    async fn idle_by(&self, by: Instant) {
+        while self.shared.in_flight() > 0 && Instant::now() < by {
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
