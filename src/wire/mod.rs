@@ -5,3 +5,4 @@ pub mod patch;
 pub mod scan;
 pub mod sse;
 pub mod writer;
+pub mod yaml;
