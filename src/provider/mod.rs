@@ -4,13 +4,17 @@
 //! Both are data: presets are rows of `presets.yaml`, models and prices rows of the catalogue. Code is here only for
 //! what is the same for all: the address, path and headers of an attempt.
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, InvalidHeaderValue};
+use http::{HeaderName, HeaderValue, Uri};
+use zeroize::Zeroizing;
 
 use crate::dialect::{Abilities, Dialect, Quirks};
 
+pub mod presets;
 pub mod secret;
 
 pub use secret::Secret;
@@ -52,6 +56,49 @@ pub struct Node {
     pub weight: u32,
 }
 
+impl Node {
+    /// Reads a base URL: `http` or `https`, a host, perhaps a port and a path.
+    ///
+    /// # Errors
+    /// A sentence that says what to write instead. Does not repeat the URL, which may hold a password.
+    pub fn parse(url: &str, weight: u32) -> Result<Node, String> {
+        let wrong = || "write a URL such as https://api.example.com/v1".to_owned();
+        let uri: Uri = url.parse().map_err(|_| wrong())?;
+        let tls = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(wrong()),
+        };
+        let authority = uri.authority().ok_or_else(wrong)?;
+        if authority.as_str().contains('@') {
+            return Err("a URL holds no user or password: use api_key or headers".to_owned());
+        }
+        if uri.query().is_some() || url.contains('#') {
+            return Err("a base URL has no query or fragment: remove what begins with ? or #".to_owned());
+        }
+        let bracketed = authority.host();
+        let host = bracketed.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(bracketed);
+        let literal = host.len() < bracketed.len();
+        let named = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+        if host.is_empty() || if literal { host.parse::<Ipv6Addr>().is_err() } else { !named } {
+            return Err(wrong());
+        }
+        // `http` accepts any text after the colon and then has no number for it.
+        let port = match (authority.port_u16(), authority.as_str().len() > bracketed.len()) {
+            (Some(0), _) | (None, true) => return Err("the port is a number from 1 to 65535".to_owned()),
+            (Some(port), _) => port,
+            (None, false) => Self::own_port(tls),
+        };
+        let shown = if port == Self::own_port(tls) { bracketed.to_owned() } else { format!("{bracketed}:{port}") };
+        let path = uri.path().trim_end_matches('/').to_owned();
+        Ok(Node { tls, host: host.to_owned(), port, authority: shown, path, weight })
+    }
+
+    fn own_port(tls: bool) -> u16 {
+        if tls { 443 } else { 80 }
+    }
+}
+
 /// How the credential travels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthScheme {
@@ -60,6 +107,25 @@ pub enum AuthScheme {
     Bearer,
     /// A header with the bare key (`x-api-key`, `x-goog-api-key`, `api-key`).
     Header(HeaderName),
+}
+
+impl AuthScheme {
+    /// The header that carries a key, marked sensitive; nothing for an API without keys.
+    ///
+    /// # Errors
+    /// The key has characters that no header can carry.
+    pub fn header(&self, secret: &Secret) -> Result<Option<(HeaderName, HeaderValue)>, InvalidHeaderValue> {
+        let (name, mut value) = match self {
+            AuthScheme::None => return Ok(None),
+            AuthScheme::Bearer => {
+                let text = Zeroizing::new(format!("Bearer {}", secret.expose()));
+                (AUTHORIZATION, HeaderValue::from_str(&text)?)
+            }
+            AuthScheme::Header(name) => (name.clone(), HeaderValue::from_str(secret.expose())?),
+        };
+        value.set_sensitive(true);
+        Ok(Some((name, value)))
+    }
 }
 
 /// One key of a provider, ready to send.
@@ -85,7 +151,7 @@ pub struct Timeouts {
     pub total: Duration,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
     /// PEM bytes of the authority to trust instead of the system's.
     pub ca: Option<Arc<Vec<u8>>>,
@@ -93,6 +159,12 @@ pub struct Tls {
     pub server_name: Option<String>,
     /// `false` only through the operator's `insecure_skip_verify`.
     pub verify: bool,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Tls { ca: None, server_name: None, verify: true }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,5 +207,62 @@ impl Provider {
             && self.tls == other.tls
             && self.http == other.http
             && self.health_check == other.health_check
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls_are_taken_apart() {
+        let node = Node::parse("https://api.openai.com/v1/", 3).unwrap();
+        assert_eq!(
+            (node.tls, &*node.host, node.port, &*node.authority, &*node.path, node.weight),
+            (true, "api.openai.com", 443, "api.openai.com", "/v1", 3)
+        );
+        let node = Node::parse("http://[::1]:8000", 1).unwrap();
+        assert_eq!(
+            (node.tls, &*node.host, node.port, &*node.authority, &*node.path),
+            (false, "::1", 8000, "[::1]:8000", "")
+        );
+        assert_eq!(Node::parse("http://10.0.0.7:80/a/b", 1).unwrap().authority, "10.0.0.7");
+    }
+
+    #[test]
+    fn what_is_no_base_url_is_refused_without_repeating_it() {
+        for url in [
+            "",
+            "api.openai.com",
+            "/v1",
+            "ftp://x/",
+            "https://",
+            "https://:443/",
+            "https://u:hunter2@x/",
+            "https://x/?key=hunter2",
+            "https://x/#a",
+            "https://x:99999/",
+            "https://x:0/",
+            "https://x:/v1",
+            "https://[::g]/",
+            "https://exa mple/",
+            "https://ex\u{e4}mple/",
+            "https://a*b/",
+        ] {
+            let message = Node::parse(url, 1).unwrap_err();
+            assert!(!message.contains("hunter2"), "{url}");
+        }
+    }
+
+    #[test]
+    fn credentials_travel_in_their_header_and_never_print() {
+        let secret = Secret::new("sk-1".into());
+        let (name, value) = AuthScheme::Bearer.header(&secret).unwrap().unwrap();
+        assert_eq!((name.as_str(), value.to_str().unwrap()), ("authorization", "Bearer sk-1"));
+        assert_eq!(format!("{value:?}"), "Sensitive");
+        let (name, value) = AuthScheme::Header(HeaderName::from_static("api-key")).header(&secret).unwrap().unwrap();
+        assert_eq!((name.as_str(), value.to_str().unwrap()), ("api-key", "sk-1"));
+        assert!(AuthScheme::None.header(&secret).unwrap().is_none());
+        assert!(AuthScheme::Bearer.header(&Secret::new("a\nb".into())).is_err());
     }
 }
