@@ -11,6 +11,7 @@
 //! by attempt, splices or transcodes the request; the relay carries the answer chunk by chunk; settling tells journal,
 //! metrics and log what it cost. Nothing below floor 8 does I/O, reads a clock or knows Pingora.
 
+pub mod cli;
 pub mod config;
 pub mod dialect;
 pub mod ir;

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::problem::Problem;
+use crate::policy::auth;
 use crate::policy::price::Price;
 use crate::provider::{Provider, Target, Timeouts};
 
@@ -37,6 +39,71 @@ pub struct Snapshot {
     pub keys: HashMap<[u8; 32], Arc<Key>>,
     /// `true`: calls without a key are served as this key (laptops; off by default).
     pub anonymous: Option<Arc<Key>>,
+    pub index: Index,
+}
+
+/// What else is known of the configuration, beside what serves calls.
+#[derive(Debug, Default)]
+pub struct Index {
+    /// The configured models that serve, in the order of the file.
+    pub names: Vec<String>,
+    /// Models whose targets are all asleep, with the variables that would wake them: they serve nothing.
+    pub models_asleep: HashMap<String, Vec<String>>,
+    /// Models that exist without being configured: `provider/model` for every target and for what the catalogue knows
+    /// of a provider's preset.
+    pub implicit: HashMap<String, Arc<Model>>,
+    /// All models by folded name ([`Snapshot::model`]).
+    pub folded: HashMap<String, Arc<Model>>,
+    /// Nothing wrong, but worth telling the operator.
+    pub remarks: Vec<Problem>,
+    /// The file and what it includes: a change in one of them is a reason to reload.
+    pub files: Vec<PathBuf>,
+}
+
+impl Snapshot {
+    /// The model of a name: exactly, or with `-` for `.` and the other way round (`gemini-2-5-pro` finds
+    /// `gemini-2.5-pro`), or `provider/model`. Allocates nothing.
+    pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
+        self.models.get(name).or_else(|| self.index.implicit.get(name)).or_else(|| {
+            let mut buffer = [0; LONGEST_NAME];
+            self.index.folded.get(fold(name, &mut buffer)?)
+        })
+    }
+
+    /// The variables that a model waits for, when it or its provider is asleep.
+    pub fn model_asleep(&self, name: &str) -> Option<&[String]> {
+        let mut buffer = [0; LONGEST_NAME];
+        let wanted = fold(name, &mut buffer)?;
+        let found = self.index.models_asleep.iter().find(|(model, _)| {
+            let mut buffer = [0; LONGEST_NAME];
+            fold(model, &mut buffer) == Some(wanted)
+        });
+        let provider = || {
+            let (provider, _) = name.split_once('/')?;
+            let (_, variable) = self.asleep.iter().find(|(id, _)| id == provider)?;
+            Some(std::slice::from_ref(variable))
+        };
+        found.map(|(_, variables)| variables.as_slice()).or_else(provider)
+    }
+
+    /// The key of a secret, whatever its standing.
+    pub fn key(&self, secret: &str) -> Option<&Arc<Key>> {
+        let digest = auth::digest(secret)?;
+        let (stored, key) = self.keys.get_key_value(&digest)?;
+        auth::same(stored, &digest).then_some(key)
+    }
+}
+
+/// Longest name of a model, in bytes.
+pub const LONGEST_NAME: usize = 256;
+
+/// A name with `-` for every `.`, in the buffer; nothing for a name that is too long to be one.
+pub fn fold<'b>(name: &str, buffer: &'b mut [u8; LONGEST_NAME]) -> Option<&'b str> {
+    let folded = buffer.get_mut(..name.len())?;
+    for (to, from) in folded.iter_mut().zip(name.bytes()) {
+        *to = if from == b'.' { b'-' } else { from };
+    }
+    std::str::from_utf8(folded).ok()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +182,7 @@ pub struct Model {
     pub fallback: Vec<String>,
     /// A lasting loss refuses the call.
     pub strict: bool,
-    /// Overrides of the providers' own.
+    /// Overrides of the providers' own. Only `total` is of use here; for an attempt see [`PricedTarget::timeouts`].
     pub timeouts: Option<Timeouts>,
 }
 
@@ -125,6 +192,8 @@ pub struct PricedTarget {
     pub target: Target,
     /// `None`: not in the catalogue and not in the file. Calls are served and flagged unpriced, never counted as free.
     pub price: Option<Price>,
+    /// The provider's, with what the model overrides.
+    pub timeouts: Timeouts,
 }
 
 /// A caller's credential.
@@ -138,4 +207,28 @@ pub struct Key {
     pub disabled: bool,
     /// Unix seconds.
     pub expires: Option<u64>,
+}
+
+/// Whether a key may be used now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Good,
+    Disabled,
+    Expired,
+}
+
+impl Key {
+    /// Whether it may name this model.
+    pub fn may_use(&self, model: &str) -> bool {
+        self.models.iter().any(|pattern| auth::fits(pattern, model))
+    }
+
+    /// `now` is Unix seconds.
+    pub fn standing(&self, now: u64) -> Standing {
+        match self.expires {
+            _ if self.disabled => Standing::Disabled,
+            Some(expires) if now >= expires => Standing::Expired,
+            _ => Standing::Good,
+        }
+    }
 }

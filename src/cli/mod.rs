@@ -1,0 +1,108 @@
+//! The command line: one file a command.
+//!
+//! Commands write to what they are given and return an exit code, so that tests run them without a process.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Catalogue, Outside};
+
+pub mod check;
+pub mod keys;
+pub mod schema;
+
+/// Where the configuration is looked for when none is named.
+pub const CONFIG: &str = "/etc/portolan/portolan.yaml";
+
+#[derive(Debug, Parser)]
+#[command(name = "portolan", version, about = "A gateway in front of every model provider.")]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check a configuration: print every problem, or what it would serve.
+    Check {
+        /// The file.
+        #[arg(default_value = CONFIG)]
+        file: PathBuf,
+    },
+    /// Print the JSON Schema of the configuration.
+    Schema,
+    /// Callers' keys.
+    #[command(subcommand)]
+    Keys(Keys),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// Make a key: print its secret, once, and the row for the configuration.
+    New {
+        /// Names the key in logs, metrics and usage.
+        #[arg(long, default_value = "new")]
+        id: String,
+        /// Names it may use, with * for any text.
+        #[arg(long, num_args = 1.., value_delimiter = ',', default_value = "*")]
+        models: Vec<String>,
+    },
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let mut out = std::io::stdout().lock();
+    let mut err = std::io::stderr().lock();
+    let done = match arguments.command {
+        Command::Check { file } => check::run(&file, &outside(), &Catalogue::EMPTY, &mut out, &mut err),
+        Command::Schema => schema::run(&mut out),
+        Command::Keys(Keys::New { id, models }) => {
+            let mut random =
+                |bytes: &mut [u8]| getrandom::fill(bytes).map_err(|error| std::io::Error::other(error.to_string()));
+            keys::new(&id, &models, &mut random, &mut out, &mut err)
+        }
+    };
+    finish(done, &mut err)
+}
+
+/// The environment and the files of this process.
+pub fn outside() -> Outside<'static> {
+    Outside { env: &|name| std::env::var(name).ok(), read: &|path| std::fs::read(path) }
+}
+
+/// A reader that has gone (`portolan schema | head`) is no failure.
+fn finish(done: std::io::Result<ExitCode>, err: &mut dyn Write) -> ExitCode {
+    match done {
+        Ok(code) => code,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(err, "portolan: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+        let parsed =
+            Arguments::try_parse_from(["portolan", "keys", "new", "--id", "ci", "--models", "gpt-*,claude-*"]).unwrap();
+        let Command::Keys(Keys::New { id, models }) = parsed.command else { panic!("keys new") };
+        assert_eq!((id.as_str(), models.len()), ("ci", 2));
+    }
+}

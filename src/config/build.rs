@@ -1,0 +1,356 @@
+//! From the file as written to the snapshot: references, defaults, and everything a schema cannot say.
+//!
+//! Checks note their problems and go on; the snapshot is given out only when none were noted.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::provider::Timeouts;
+use crate::wire::yaml::Node;
+
+use super::file::{self, File, OneOrMany};
+use super::models::overridden;
+use super::problem::{Problem, Problems, Route};
+use super::providers::{Account, is_id};
+use super::snapshot::{CostInBody, Currency, Index, Key, Limits, Log, Retry, Snapshot, tracing_level::Level};
+use super::value::{Decimal, Size, Span};
+use super::{Catalogue, Known, Outside, beside};
+
+/// Largest certificate or secret file.
+const FILE_BYTES: usize = 1 << 20;
+
+/// Bounds in time where nothing is written. A whole answer of a thinking model takes minutes, and cutting one short costs
+/// what it has cost so far: hence the long wait for the first byte.
+const DEFAULT_TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(5),
+    first_byte: Duration::from_secs(300),
+    idle: Duration::from_secs(120),
+    total: Duration::from_secs(600),
+};
+
+/// Who calls without a key, where that is allowed.
+const ANONYMOUS: &str = "anonymous";
+
+/// What building needs beside the file.
+pub(super) struct Build<'b> {
+    /// The whole tree: where things stand.
+    pub root: &'b Node,
+    pub known: Known,
+    /// The number in the file of each key that is left.
+    pub key_numbers: Vec<usize>,
+    pub outside: &'b Outside<'b>,
+    pub catalogue: &'b Catalogue<'b>,
+    pub at: &'b Path,
+    pub problems: &'b mut Problems,
+    pub remarks: Vec<Problem>,
+}
+
+impl Build<'_> {
+    /// The snapshot; of use only when no problem was noted.
+    pub fn snapshot(mut self, file: File, version: String, files: Vec<PathBuf>) -> Snapshot {
+        let (listen, admin, sandbox) = self.addresses(&file);
+        let timeouts = self.timeouts(&file.timeouts, DEFAULT_TIMEOUTS, &Route::default().key("timeouts"));
+        let mut index = Index { files, ..Index::default() };
+
+        let mut accounts = BTreeMap::new();
+        let mut providers = Vec::new();
+        let mut asleep = Vec::new();
+        for id in self.known.providers.clone() {
+            let Some(written) = file.providers.get(&id) else { continue };
+            let account = self.provider(&id, written, timeouts, sandbox);
+            match &account {
+                Account::Live(provider) => providers.push(Arc::clone(provider)),
+                Account::Asleep(variables) => asleep.push((id.clone(), variables.join(", "))),
+                Account::Broken => {}
+            }
+            accounts.insert(id, account);
+        }
+
+        let models = self.models(&file, &accounts, timeouts, &mut index);
+        let keys = self.keys(&file.keys);
+        let anonymous = self.anonymous(&file, &listen);
+        let limits = self.limits(&file.limits);
+        let retry = self.retry(&file.retry);
+        let currencies = self.currencies(&file.currencies);
+        let state_dir = file.state_dir.unwrap_or_else(|| "/var/lib/portolan".to_owned());
+        if state_dir.is_empty() {
+            self.wrong(&Route::default().key("state_dir"), "write a directory, such as /var/lib/portolan");
+        }
+        let drain = file.shutdown.drain.map_or(Duration::from_secs(60), |span| span.0);
+        index.remarks = std::mem::take(&mut self.remarks);
+        Snapshot {
+            version,
+            listen,
+            admin,
+            state_dir: state_dir.into(),
+            limits,
+            retry,
+            drain,
+            cost_in_body: match file.response.cost_in_body {
+                file::CostInBody::Never => CostInBody::Never,
+                file::CostInBody::Transcoded => CostInBody::Transcoded,
+                file::CostInBody::Always => CostInBody::Always,
+            },
+            currencies,
+            log: Log {
+                json: matches!(file.log.format, file::LogFormat::Json),
+                level: match file.log.level {
+                    file::LogLevel::Error => Level::Error,
+                    file::LogLevel::Warn => Level::Warn,
+                    file::LogLevel::Info => Level::Info,
+                    file::LogLevel::Debug => Level::Debug,
+                    file::LogLevel::Trace => Level::Trace,
+                },
+            },
+            sandbox,
+            providers,
+            asleep,
+            models,
+            keys,
+            anonymous,
+            index,
+        }
+    }
+
+    /// Notes a problem with what stands at a route.
+    pub fn wrong(&mut self, route: &Route, message: impl Into<String>) {
+        self.problems.on(self.root, route, message);
+    }
+
+    /// Notes something that is allowed, but worth telling.
+    pub fn remark(&mut self, route: &Route, message: impl Into<String>) {
+        let remark = self.problems.remark(self.root, route, message);
+        self.remarks.push(remark);
+    }
+
+    /// A file that the configuration names, relative to the configuration's own.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>, String> {
+        let path = beside(self.at, name);
+        let shown = path.display();
+        let bytes = (self.outside.read)(&path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
+        if bytes.len() > FILE_BYTES {
+            return Err(format!("{shown} is larger than 1 MiB: that is no key or certificate"));
+        }
+        Ok(bytes)
+    }
+
+    /// Timeouts where some are written anew, none of them zero.
+    pub fn timeouts(&mut self, written: &file::Timeouts, base: Timeouts, route: &Route) -> Timeouts {
+        let all = [
+            ("connect", written.connect),
+            ("first_byte", written.first_byte),
+            ("idle", written.idle),
+            ("total", written.total),
+        ];
+        for (name, span) in all {
+            self.some_time(span, Duration::ZERO, &route.key(name));
+        }
+        overridden(written, base)
+    }
+
+    /// A duration that must not be zero.
+    pub fn some_time(&mut self, span: Option<Span>, default: Duration, route: &Route) -> Duration {
+        match span {
+            Some(Span(time)) if time.is_zero() => {
+                self.wrong(route, "nothing can happen in no time: write more than 0");
+                default
+            }
+            Some(Span(time)) => time,
+            None => default,
+        }
+    }
+
+    /// Where calls, administration and the sandbox listen.
+    fn addresses(&mut self, file: &File) -> (Vec<SocketAddr>, SocketAddr, Option<SocketAddr>) {
+        let root = Route::default();
+        let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        let mut used: Vec<(SocketAddr, Route)> = Vec::new();
+        match &file.listen {
+            None => used.push((local(8080), root.key("listen"))),
+            Some(OneOrMany::One(address)) => used.push((address.0, root.key("listen"))),
+            Some(OneOrMany::Many(addresses)) => {
+                if addresses.is_empty() {
+                    self.wrong(&root.key("listen"), "write at least one address, such as 127.0.0.1:8080");
+                }
+                let list = addresses.iter().enumerate();
+                used.extend(list.map(|(number, address)| (address.0, root.key("listen").index(number))));
+            }
+        }
+        let listen: Vec<SocketAddr> = used.iter().map(|(address, _)| *address).collect();
+        let admin = file.admin.as_ref().map_or(local(8081), |admin| admin.listen.0);
+        used.push((admin, root.key("admin").key("listen")));
+        let sandbox = file.sandbox.as_ref().map(|sandbox| sandbox.listen.0);
+        used.extend(sandbox.map(|address| (address, root.key("sandbox").key("listen"))));
+        for (number, (address, route)) in used.iter().enumerate() {
+            if let Some((other, _)) = used.iter().take(number).find(|(other, _)| overlap(*address, *other)) {
+                self.wrong(
+                    route,
+                    format!("{address} collides with {other}, which is listened on too: take another port"),
+                );
+            }
+        }
+        for (address, route) in used.iter().skip(listen.len()) {
+            if !address.ip().is_loopback() {
+                self.remark(route, "others than this machine can connect here: keep it behind a firewall");
+            }
+        }
+        (listen, admin, sandbox)
+    }
+
+    fn keys(&mut self, written: &[file::Key]) -> HashMap<[u8; 32], Arc<Key>> {
+        let mut keys: HashMap<[u8; 32], Arc<Key>> = HashMap::new();
+        let mut ids: BTreeSet<&str> = BTreeSet::new();
+        let numbers = std::mem::take(&mut self.key_numbers);
+        for (key, number) in written.iter().zip(numbers) {
+            let route = Route::default().key("keys").index(number);
+            if !is_id(&key.id) {
+                self.wrong(&route.key("id"), "a key's id is 1 to 64 letters, digits, dots, hyphens and underscores");
+            } else if key.id == ANONYMOUS {
+                self.wrong(&route.key("id"), "this id stands for calls without a key: take another");
+            } else if !ids.insert(&key.id) {
+                self.wrong(&route.key("id"), format!("another key is called `{}`: take another id", key.id));
+            }
+            self.patterns(&key.models, &route.key("models"));
+            if key.project.as_ref().is_some_and(|project| !is_id(project)) {
+                let message = "a project is 1 to 64 letters, digits, dots, hyphens and underscores";
+                self.wrong(&route.key("project"), message);
+            }
+            for (name, value) in &key.tags {
+                if !is_id(name) || value.len() > 256 || value.contains(char::is_control) {
+                    let message = "a tag is a short name (letters, digits, dots, hyphens, underscores) and a value of up to 256 bytes";
+                    self.wrong(&route.key("tags").key(name), message);
+                }
+            }
+            if key.tags.len() > 16 {
+                self.wrong(&route.key("tags"), "a key has 16 tags at most");
+            }
+            let new = Key {
+                id: key.id.clone(),
+                project: key.project.clone(),
+                models: key.models.clone(),
+                tags: key.tags.clone().into_iter().collect(),
+                disabled: key.disabled,
+                expires: key.expires.map(|moment| moment.0),
+            };
+            if let Some(other) = keys.insert(key.secret_sha256.0, Arc::new(new)) {
+                let message =
+                    format!("the key `{}` has the same secret: make another with `portolan keys new`", other.id);
+                self.wrong(&route.key("secret_sha256"), message);
+            }
+        }
+        keys
+    }
+
+    fn anonymous(&mut self, file: &File, listen: &[SocketAddr]) -> Option<Arc<Key>> {
+        let written = file.anonymous.as_ref()?;
+        let route = Route::default().key("anonymous");
+        self.patterns(&written.models, &route.key("models"));
+        if listen.iter().any(|address| !address.ip().is_loopback()) {
+            self.remark(&route, "calls without a key are served, and others than this machine can connect");
+        }
+        Some(Arc::new(Key {
+            id: ANONYMOUS.to_owned(),
+            project: None,
+            models: written.models.clone(),
+            tags: Vec::new(),
+            disabled: false,
+            expires: None,
+        }))
+    }
+
+    /// Patterns of model names: some, none empty, each able to fit something.
+    fn patterns(&mut self, patterns: &[String], route: &Route) {
+        if patterns.is_empty() {
+            self.wrong(
+                route,
+                "with no name in the list nothing may be used: write names, or \"*\" for all, or `disabled: true`",
+            );
+        }
+        for (number, pattern) in patterns.iter().enumerate() {
+            if pattern.is_empty()
+                || pattern.len() > 256
+                || pattern.contains(|c: char| c.is_whitespace() || c.is_control())
+            {
+                self.wrong(&route.index(number), "write a model's name, with * for any text: gpt-5, claude-*, *");
+            } else if pattern.contains(['?', '[', ']', '{', '}']) {
+                self.wrong(&route.index(number), "only * stands for other text here: write the names out");
+            }
+        }
+    }
+
+    fn limits(&mut self, written: &file::Limits) -> Limits {
+        let route = Route::default().key("limits");
+        let mut bytes = |name: &str, size: Option<Size>, default: usize| match size {
+            Some(Size(bytes)) if bytes < 1024 => {
+                self.wrong(&route.key(name), "too small for any call: write 1KiB or more");
+                default
+            }
+            Some(Size(bytes)) => bytes,
+            None => default,
+        };
+        let limits = Limits {
+            body_bytes: bytes("body_bytes", written.body_bytes, 50 << 20),
+            answer_bytes: bytes("answer_bytes", written.answer_bytes, 50 << 20),
+            event_bytes: bytes("event_bytes", written.event_bytes, 16 << 20),
+            depth: written.depth.unwrap_or(64),
+            header_bytes: bytes("header_bytes", written.header_bytes, 64 << 10),
+            headers: written.headers.unwrap_or(128),
+            buffered_bytes: bytes("buffered_bytes", written.buffered_bytes, 512 << 20),
+            body_time: self.some_time(written.body_time, Duration::from_secs(60), &route.key("body_time")),
+        };
+        if limits.buffered_bytes < limits.body_bytes {
+            self.wrong(
+                &route.key("buffered_bytes"),
+                "less than body_bytes: a body of the largest size could never come in",
+            );
+        }
+        limits
+    }
+
+    fn retry(&mut self, written: &file::Retry) -> Retry {
+        let route = Route::default().key("retry");
+        let retry = Retry {
+            tries: written.tries.unwrap_or(2),
+            total_tries: written.total_tries.unwrap_or(6),
+            pause: written.pause.map_or(Duration::from_millis(250), |span| span.0),
+            max_pause: written.max_pause.map_or(Duration::from_secs(8), |span| span.0),
+            cooldown: written.cooldown.map_or(Duration::from_secs(10), |span| span.0),
+            failures: written.failures.unwrap_or(3),
+        };
+        if retry.max_pause < retry.pause {
+            self.wrong(&route, "`max_pause` is shorter than `pause`: raise it or lower the other");
+        }
+        retry
+    }
+
+    fn currencies(&mut self, written: &BTreeMap<String, Decimal>) -> Vec<Currency> {
+        let mut currencies = Vec::new();
+        for (code, rate) in written {
+            let route = Route::default().key("currencies").key(code);
+            if code == "usd" {
+                self.wrong(&route, "US dollars are always there: take it out");
+            } else if code.len() != 3 || !code.bytes().all(|byte| byte.is_ascii_lowercase()) {
+                self.wrong(&route, "write a currency as three small letters, such as cny");
+            }
+            // Millionths are what the snapshot keeps; a rate that needs more digits would be wrong without a word.
+            if rate.0 % 1000 != 0 {
+                self.wrong(&route, "write at most six digits after the point");
+            } else if rate.0 == 0 {
+                self.wrong(&route, "write how many units make one US dollar: more than 0");
+            }
+            currencies.push(Currency { code: code.clone(), per_usd_micro: rate.0 / 1000 });
+        }
+        currencies
+    }
+}
+
+/// Whether two addresses cannot both be listened on. Port 0 asks for any free port; `[::]` takes IPv4 too (ipv6(7),
+/// `IPV6_V6ONLY`).
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let takes = |one: IpAddr, other: IpAddr| one.is_unspecified() && (one.is_ipv6() || other.is_ipv4());
+    let ips = one.ip() == other.ip() || takes(one.ip(), other.ip()) || takes(other.ip(), one.ip());
+    one.port() == other.port() && one.port() != 0 && ips
+}

@@ -1,0 +1,419 @@
+//! What an operator writes: the YAML file as types.
+//!
+//! The doc comments are the reference: they become the descriptions of the JSON Schema (`portolan schema`). A field is
+//! here only when it does something; what the product will have later is an unknown field until then
+//! ([`super::schema`] says so by name).
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::dialect::{Abilities, ReasoningStyle};
+
+use super::value::{Address, Decimal, Moment, Sha256, Size, Span};
+
+/// Configuration of Portolan. Text values may contain ${NAME} and ${NAME:-default} for environment variables; $$ is a
+/// dollar sign.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "portolan.yaml")]
+pub struct File {
+    /// Further files, relative to this one. Their providers, models, keys and currencies are added to these; anything
+    /// else may stand in only one of the files. An included file includes no others.
+    pub include: Vec<String>,
+    /// Where callers connect: one address or a list. Default 127.0.0.1:8080.
+    pub listen: Option<OneOrMany<Address>>,
+    /// Metrics, status and administration. Never open it to callers.
+    pub admin: Option<Admin>,
+    /// Accounts at APIs, by a name of your choice.
+    #[schemars(extend("propertyNames" = {"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}))]
+    pub providers: BTreeMap<String, Provider>,
+    /// What callers name in `model`, each a set of targets. Names match with `-` for `.` too.
+    pub models: BTreeMap<String, Model>,
+    /// Callers' credentials. `portolan keys new` prints a secret and its row.
+    pub keys: Vec<Key>,
+    /// Serves calls that bring no key. Leave it out wherever others can connect.
+    pub anonymous: Option<Anonymous>,
+    /// Bounds of what a call may bring and get.
+    pub limits: Limits,
+    /// Bounds in time; providers and models may have their own.
+    pub timeouts: Timeouts,
+    /// How failing targets are tried again and left alone.
+    pub retry: Retry,
+    pub shutdown: Shutdown,
+    /// Where journal and ledger live; relative to the working directory. Default /var/lib/portolan.
+    pub state_dir: Option<String>,
+    pub log: Log,
+    /// Units of other currencies for one US dollar, by code: each adds cost_<code> to answers.
+    pub currencies: BTreeMap<String, Decimal>,
+    pub response: Response,
+    /// The built-in scripted provider for trying things out. Presets sandbox-openai, sandbox-anthropic and
+    /// sandbox-gemini reach it.
+    pub sandbox: Option<Sandbox>,
+}
+
+/// One value or a list of them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Default 127.0.0.1:8081.
+    pub listen: Address,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sandbox {
+    pub listen: Address,
+}
+
+/// An account at an API. It has a preset, or a dialect and an address.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Provider {
+    /// A known provider: brings address, dialect, kind of credential and quirks.
+    pub preset: Option<String>,
+    /// How it is spoken to, where there is no preset.
+    pub dialect: Option<String>,
+    /// Address of the API up to and with its version: https://api.openai.com/v1.
+    pub base_url: Option<String>,
+    /// Equal nodes instead of one base_url: a weighted, health-checked pool.
+    pub nodes: Vec<Node>,
+    /// The credential: ${NAME}, file:/path or the key itself. When it is one variable that is not set, the provider
+    /// sleeps until it is. Default: the variable of the preset, such as ${OPENAI_API_KEY}.
+    pub api_key: Option<String>,
+    /// Several credentials, used in turn.
+    pub api_keys: Vec<String>,
+    /// How the credential travels, where it differs from the preset.
+    pub auth: Option<Auth>,
+    /// Headers sent with every request. Values may be ${NAME} or file:/path.
+    pub headers: BTreeMap<String, String>,
+    /// Where it serves, for rules on residency: eu, us, ...
+    pub region: Option<String>,
+    pub timeouts: Timeouts,
+    pub tls: Tls,
+    pub http: Http,
+    /// Asks each node regularly whether it is well. Without it only real calls tell.
+    pub health_check: Option<HealthCheck>,
+    /// Departures from the dialect, where they differ from the preset.
+    pub quirks: Quirks,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Address of the API on this node: http://llm-1.internal:8000/v1.
+    pub url: String,
+    /// Share of the calls, relative to the other nodes. Default 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub weight: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Auth {
+    /// No credential.
+    None,
+    /// authorization: Bearer ...
+    Bearer,
+    /// A header with the bare key, by name.
+    Header(String),
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// PEM file of the authority to trust instead of the system's.
+    pub ca_file: Option<String>,
+    /// Name to ask for and to check, where it is not the host of the address.
+    pub server_name: Option<String>,
+    /// Accepts any certificate. Anyone between here and there can read keys and prompts.
+    pub insecure_skip_verify: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Http {
+    /// HTTP/2 where the server offers it, else HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 only; without TLS, with prior knowledge.
+    Http2,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheck {
+    /// Path on the node, from its root: /health.
+    pub path: String,
+    /// Default 5s.
+    pub interval: Option<Span>,
+    /// Default 2s.
+    pub timeout: Option<Span>,
+    /// Failures in a row that take a node out. Default 3.
+    #[schemars(range(min = 1, max = 1000))]
+    pub unhealthy_after: Option<u32>,
+    /// Successes in a row that bring it back. Default 2.
+    #[schemars(range(min = 1, max = 1000))]
+    pub healthy_after: Option<u32>,
+}
+
+/// Departures from a dialect. What is written here replaces what the preset says.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quirks {
+    /// Request fields that the provider knows under another name: {max_completion_tokens: max_tokens}.
+    pub rename: Option<BTreeMap<String, String>>,
+    /// Request fields that the provider refuses: dropped, and named as losses.
+    pub refuses: Option<Vec<String>>,
+    /// Does not take stream_options.
+    pub no_stream_options: Option<bool>,
+    /// Does not know the role developer: sent as system.
+    pub no_developer_role: Option<bool>,
+    /// Takes json_object but no json_schema.
+    pub no_json_schema: Option<bool>,
+    /// How the provider is told to think.
+    pub reasoning: Option<ReasoningStyle>,
+}
+
+/// What callers name: a set of targets and how to choose among them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Where it is served. At least one.
+    pub targets: Vec<Target>,
+    /// How to choose among the targets.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// Models to go on with, in order, when every target failed.
+    #[serde(default)]
+    pub fallback: Vec<String>,
+    /// Refuses a call that a target could not serve without loss, and names what would be lost.
+    #[serde(default)]
+    pub strict: bool,
+    #[serde(default)]
+    pub timeouts: Timeouts,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// By weight.
+    #[default]
+    Weighted,
+}
+
+/// One model at one provider.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// A name of `providers`.
+    pub provider: String,
+    /// The provider's name for the model. Default: the name of the model that this is a target of.
+    pub model: Option<String>,
+    /// Share of the calls, relative to the other targets. Default 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub weight: u32,
+    /// What the model can do, where it differs from the catalogue.
+    pub abilities: Option<Abilities>,
+    /// What it costs, instead of the catalogue's price.
+    pub price: Option<Price>,
+}
+
+/// US dollars for a million tokens.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    pub input: Decimal,
+    pub output: Decimal,
+    /// Input read from a cache. Default: input.
+    pub cached: Option<Decimal>,
+    /// Input written to a cache. Default: input.
+    pub cache_write: Option<Decimal>,
+    /// Input written to a cache for an hour. Default: cache_write.
+    pub cache_write_1h: Option<Decimal>,
+    /// Default: input.
+    pub audio_input: Option<Decimal>,
+    /// Default: output.
+    pub audio_output: Option<Decimal>,
+    /// Default: output.
+    pub reasoning: Option<Decimal>,
+    /// US dollars for each call, on top. Default 0.
+    pub request: Option<Decimal>,
+    /// US dollars for each search of the provider's own tool, on top. Default 0.
+    pub search: Option<Decimal>,
+    /// Other prices for whole calls whose prompt is longer.
+    #[serde(default)]
+    pub tiers: Vec<Tier>,
+}
+
+/// Prices for calls with a prompt above a length; what is left out is as without the tier.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tier {
+    /// Prompt tokens above which it holds.
+    #[schemars(range(min = 1))]
+    pub above: u64,
+    pub input: Decimal,
+    pub output: Decimal,
+    /// Default: input of this tier.
+    pub cached: Option<Decimal>,
+    /// Default: input of this tier.
+    pub cache_write: Option<Decimal>,
+    /// Default: cache_write of this tier.
+    pub cache_write_1h: Option<Decimal>,
+}
+
+/// A caller's credential.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// Names the key in logs, metrics and usage.
+    pub id: String,
+    /// SHA-256 of the secret; the secret itself stands nowhere.
+    pub secret_sha256: Sha256,
+    /// Names it may use; * stands for anything. Default: all.
+    #[serde(default = "all")]
+    pub models: Vec<String>,
+    pub project: Option<String>,
+    /// Kept with every call's usage and cost.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// The moment from which it is refused.
+    pub expires: Option<Moment>,
+    #[serde(default)]
+    pub disabled: bool,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Anonymous {
+    /// Names that callers without a key may use; * stands for anything. Default: all.
+    #[serde(default = "all")]
+    pub models: Vec<String>,
+}
+
+fn all() -> Vec<String> {
+    vec!["*".to_owned()]
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Largest request body. Default 50MiB.
+    pub body_bytes: Option<Size>,
+    /// Largest whole answer of a provider. Default 50MiB.
+    pub answer_bytes: Option<Size>,
+    /// Largest single event of a stream. Default 16MiB.
+    pub event_bytes: Option<Size>,
+    /// Deepest nesting of JSON, both ways. Default 64.
+    #[schemars(range(min = 4, max = 256))]
+    pub depth: Option<usize>,
+    /// Time to read a request's body whole. Default 60s.
+    pub body_time: Option<Span>,
+    /// Largest head of a request. Default 64KiB.
+    pub header_bytes: Option<Size>,
+    /// Most headers of a request. Default 128.
+    #[schemars(range(min = 8, max = 1000))]
+    pub headers: Option<usize>,
+    /// Most bytes of request bodies held at once, over all calls. Default 512MiB.
+    pub buffered_bytes: Option<Size>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// TCP and TLS, together. Default 5s.
+    pub connect: Option<Span>,
+    /// From the request to the first content of the answer. Default 5m.
+    pub first_byte: Option<Span>,
+    /// Between two pieces of an answer. Default 2m.
+    pub idle: Option<Span>,
+    /// The whole call, all attempts included. Default 10m.
+    pub total: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// Tries at one target before the next one, the first included. Default 2.
+    #[schemars(range(min = 1, max = 20))]
+    pub tries: Option<u32>,
+    /// Tries of a whole call, over all targets. Default 6.
+    #[schemars(range(min = 1, max = 100))]
+    pub total_tries: Option<u32>,
+    /// First pause between tries; doubles, with jitter. Default 250ms.
+    pub pause: Option<Span>,
+    /// Default 8s.
+    pub max_pause: Option<Span>,
+    /// How long a failing target is left alone when it does not say how long. Default 10s.
+    pub cooldown: Option<Span>,
+    /// Failures in a row that bring the cooldown. Default 3.
+    #[schemars(range(min = 1, max = 1000))]
+    pub failures: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shutdown {
+    /// How long a graceful stop waits for running calls. Default 60s.
+    pub drain: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: LogLevel,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    #[default]
+    Human,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Response {
+    /// Where cost_usd is put into bodies.
+    pub cost_in_body: CostInBody,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CostInBody {
+    Never,
+    /// In answers that are written anew anyway; one that passes through stays as it is.
+    #[default]
+    Transcoded,
+    Always,
+}
