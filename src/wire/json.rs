@@ -154,6 +154,17 @@ impl<'a> Raw<'a> {
         self.kind() == Kind::Null
     }
 
+    /// Reads the value into a shape that borrows from the body, and so outlives this handle.
+    ///
+    /// # Errors
+    /// The value is not of that shape (the path starts at the value), or it was made by us and has no body behind it.
+    pub fn open<T: Deserialize<'a>>(&self) -> Result<T, Invalid> {
+        match self.0 {
+            Cow::Borrowed(json) => read(json.as_bytes()),
+            Cow::Owned(_) => Err(Invalid { path: String::new(), message: "the value has no body behind it".into() }),
+        }
+    }
+
     /// Reads the value into a shape that borrows from it.
     ///
     /// # Errors

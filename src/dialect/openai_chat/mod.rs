@@ -1,32 +1,90 @@
-//! placeholder
+//! OpenAI Chat Completions, spoken by callers and by every provider that calls itself compatible.
 
-use super::{Dialect, Outbound, Sniffer, StreamDecoder, To, Unsayable};
-use crate::ir::{Fault, FaultKind, Losses, Request, Response};
+use super::{Dialect, ErrorShape, Inbound, Outbound, Shown, Sniffer, StreamDecoder, StreamEncoder, To, Unsayable};
+use crate::ir::{Fault, Losses, Request, Response};
 use crate::wire::json::Invalid;
 use crate::wire::patch::Patch;
 use crate::wire::scan::Members;
 
+mod body;
+mod chunks;
+mod fault;
+mod message;
+mod passthrough;
+mod reasoning;
+mod request;
+mod response;
+mod sniff;
+mod stream;
+mod turns;
+mod usage;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
 /// This dialect's row.
-pub const DIALECT: Dialect = Dialect { name: "openai_chat", inbound: None, outbound: &Face };
+pub const DIALECT: Dialect = Dialect { name: wire::ORIGIN.0, inbound: Some(&Face), outbound: &Face };
 
 struct Face;
 
 impl Outbound for Face {
-    fn path(&self, _: &To<'_>, _: &mut String) {}
-    fn encode(&self, _: &Request<'_>, _: &To<'_>, _: &mut Vec<u8>, _: &mut Losses) -> Result<(), Unsayable> {
+    fn path(&self, _: &To<'_>, out: &mut String) {
+        out.push_str("/chat/completions");
+    }
+
+    fn encode(
+        &self,
+        request: &Request<'_>,
+        to: &To<'_>,
+        out: &mut Vec<u8>,
+        losses: &mut Losses,
+    ) -> Result<(), Unsayable> {
+        body::encode(request, to, out, losses);
         Ok(())
     }
-    fn decode<'a>(&self, _: &'a [u8]) -> Result<Response<'a>, Invalid> {
-        Ok(Response::default())
+
+    fn decode<'a>(&self, body: &'a [u8]) -> Result<Response<'a>, Invalid> {
+        response::decode(body)
     }
+
     fn stream(&self) -> Box<dyn StreamDecoder> {
-        unreachable!("placeholder")
+        Box::<stream::Decoder>::default()
     }
-    fn fault(&self, _: u16, _: &[u8]) -> Fault {
-        Fault::new(FaultKind::Server, "")
+
+    fn fault(&self, status: u16, body: &[u8]) -> Fault {
+        fault::read(status, body)
     }
-    fn splice(&self, _: &[u8], _: &Members, _: &To<'_>, _: &mut Patch) {}
+
+    fn splice(&self, body: &[u8], members: &Members, to: &To<'_>, patch: &mut Patch) {
+        passthrough::splice(body, members, to, patch);
+    }
+
     fn sniffer(&self) -> Box<dyn Sniffer> {
-        unreachable!("placeholder")
+        Box::<sniff::Watch>::default()
+    }
+}
+
+impl Inbound for Face {
+    fn decode<'a>(&self, body: &'a [u8]) -> Result<Request<'a>, Invalid> {
+        request::decode(body)
+    }
+
+    fn encode(&self, response: &Response<'_>, shown: &Shown<'_>, out: &mut Vec<u8>, losses: &mut Losses) {
+        response::encode(response, shown, out, losses);
+    }
+
+    fn stream(&self, include_usage: bool) -> Box<dyn StreamEncoder> {
+        Box::new(chunks::Encoder::new(include_usage))
+    }
+
+    fn error(&self, error: &ErrorShape<'_>, out: &mut Vec<u8>) {
+        fault::write(error, out);
+    }
+
+    fn error_event(&self, error: &ErrorShape<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"data: ");
+        fault::write(error, out);
+        out.extend_from_slice(b"\n\n");
     }
 }
