@@ -139,6 +139,11 @@ impl<'a> Raw<'a> {
         Raw(Cow::Owned(self.0.into_owned()))
     }
 
+    /// The JSON itself as a text, borrowed where the value is.
+    pub fn into_text(self) -> Text<'a> {
+        Text(self.0)
+    }
+
     pub fn kind(&self) -> Kind {
         match self.0.as_bytes().first() {
             Some(b'{') => Kind::Object,
