@@ -12,23 +12,18 @@ use crate::wire::{json, writer};
 /// The model is in the path, so only our own controls and the target's quirks touch the body; and a `model` that some
 /// SDKs repeat there, which must be the target's.
 pub(super) fn splice(body: &[u8], members: &Members, to: &To<'_>, patch: &mut Patch) {
-    for member in members.iter() {
-        let Some(name) = body.get(member.name.clone()).and_then(|name| std::str::from_utf8(name).ok()) else {
-            continue;
-        };
-        if CONTROLS.contains(&name) || to.quirks.refuses.iter().any(|refused| refused == name) {
-            let _ = (&patch, member); // REMOVE
-        } else if let Some(theirs) = to.quirks.rename.get(name) {
-            let mut name = Vec::new();
-            writer::escape(&mut name, theirs);
-            patch.replace(member.name.clone(), name);
-        } else if name == "model" {
-            let mut model = String::new();
-            super::resource(to.model, &mut model);
-            let mut json = Vec::new();
-            writer::string(&mut json, &model);
-            patch.replace(member.value.clone(), json);
-        }
+    for name in CONTROLS.into_iter().chain(to.quirks.refuses.iter().map(String::as_str)) {
+        patch.remove(members, body, name);
+    }
+    for (ours, theirs) in &to.quirks.rename {
+        patch.rename(members, body, ours, theirs);
+    }
+    if let Some(member) = members.get(body, "model") {
+        let mut model = String::new();
+        super::resource(to.model, &mut model);
+        let mut json = Vec::new();
+        writer::string(&mut json, &model);
+        patch.replace_value(member, json);
     }
 }
 
