@@ -17,5 +17,6 @@ pub mod dialect;
 pub mod ir;
 pub mod policy;
 pub mod provider;
+pub mod sandbox;
 pub mod store;
 pub mod wire;
