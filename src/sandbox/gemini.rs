@@ -159,9 +159,10 @@ impl Speaker for Gemini {
     }
 }
 
-/// Model and verb of a path like `/gemini/v1beta/models/sandbox:generateContent`.
+/// Model and verb of a path like `/v1beta/models/sandbox:generateContent`.
 pub fn target(path: &str) -> Option<(&str, &str)> {
-    let (model, verb) = path.strip_prefix("/gemini/v1beta/models/")?.rsplit_once(':')?;
+    let (model, verb) =
+        path.strip_prefix("/gemini").unwrap_or(path).strip_prefix("/v1beta/models/")?.rsplit_once(':')?;
     matches!(verb, "generateContent" | "streamGenerateContent").then_some((model, verb))
 }
 

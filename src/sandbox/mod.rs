@@ -20,8 +20,8 @@
 //! | `sandbox-empty` | status 200 and no body |
 //! | `sandbox-garbage` | status 200 and HTML |
 //!
-//! Other names are unknown models (404). The base URLs are `/openai/v1`, `/anthropic` and `/gemini`; `GET /health`
-//! answers 200. A user message with the word "parallel" calls two tools at once. A token is a word, or 16 characters of
+//! Other names are unknown models (404). The paths are the providers' own, also below `/openai`, `/anthropic` and
+//! `/gemini`, as a base URL for each; `GET /health` answers 200. A user message with the word "parallel" calls two tools at once. A token is a word, or 16 characters of
 //! a longer one; an image counts 85; from the second turn on, everything before the last message counts as cached
 //! (with Anthropic, where a part of the prompt is marked so).
 
@@ -209,16 +209,7 @@ async fn converse(mut connection: Connection, state: &State) {
 /// Answers one request; whether the connection can be used again.
 async fn answer(connection: &mut Connection, request: &Request, state: &State) -> io::Result<bool> {
     let stamp = state.stamp();
-    let (method, family, speaker): (_, _, &dyn Speaker) = match request.path.as_str() {
-        "/health" => ("GET", "health", &openai::OpenAi),
-        "/openai/v1/models" => ("GET", "models", &openai::OpenAi),
-        "/openai/v1/chat/completions" => ("POST", "openai", &openai::OpenAi),
-        "/anthropic/v1/messages" => ("POST", "anthropic", &anthropic::Anthropic),
-        path if gemini::target(path).is_some() => ("POST", "gemini", &gemini::Gemini),
-        path if path.starts_with("/anthropic/") => ("", "", &anthropic::Anthropic),
-        path if path.starts_with("/gemini/") => ("", "", &gemini::Gemini),
-        _ => ("", "", &openai::OpenAi),
-    };
+    let (method, family, speaker) = route(&request.path);
     let refused = match (method, family) {
         ("", _) => Refused::new(404, format!("Invalid URL ({} {})", request.method, request.path)).code("unknown_url"),
         _ if request.method != method => {
@@ -239,6 +230,21 @@ async fn answer(connection: &mut Connection, request: &Request, state: &State) -
         },
     };
     refuse(connection, speaker, &stamp, &refused).await
+}
+
+/// Method and name of a path, both empty if there is nothing at it, and who answers.
+fn route(path: &str) -> (&'static str, &'static str, &'static dyn Speaker) {
+    let below = ["/openai", "/anthropic", "/gemini"].into_iter().find_map(|base| path.strip_prefix(base));
+    match below.unwrap_or(path) {
+        "/health" => ("GET", "health", &openai::OpenAi),
+        "/v1/models" => ("GET", "models", &openai::OpenAi),
+        "/v1/chat/completions" => ("POST", "openai", &openai::OpenAi),
+        "/v1/messages" => ("POST", "anthropic", &anthropic::Anthropic),
+        _ if gemini::target(path).is_some() => ("POST", "gemini", &gemini::Gemini),
+        _ if path.starts_with("/anthropic/") => ("", "", &anthropic::Anthropic),
+        _ if path.starts_with("/gemini/") || path.starts_with("/v1beta/") => ("", "", &gemini::Gemini),
+        _ => ("", "", &openai::OpenAi),
+    }
 }
 
 async fn reply(

@@ -563,6 +563,22 @@ async fn connections_are_used_again() {
     assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "a refused request ends the connection");
 }
 
+#[test]
+fn paths_are_the_providers_own_or_below_a_base() {
+    for (path, want) in [
+        ("/v1/chat/completions", "openai"),
+        ("/openai/v1/chat/completions", "openai"),
+        ("/v1/messages", "anthropic"),
+        ("/anthropic/v1/messages", "anthropic"),
+        ("/v1beta/models/sandbox:generateContent", "gemini"),
+        ("/gemini/v1beta/models/sandbox:streamGenerateContent", "gemini"),
+        ("/v1beta/models/sandbox:countTokens", ""),
+        ("/openai/v1/messages/", ""),
+    ] {
+        assert_eq!(route(path).1, want, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn it_stops_when_told() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
