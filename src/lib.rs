@@ -11,12 +11,16 @@
 //! by attempt, splices or transcodes the request; the relay carries the answer chunk by chunk; settling tells journal,
 //! metrics and log what it cost. Nothing below floor 8 does I/O, reads a clock or knows Pingora.
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod dialect;
+pub mod exchange;
 pub mod ir;
 pub mod policy;
 pub mod provider;
+pub mod proxy;
 pub mod sandbox;
 pub mod store;
+pub mod telemetry;
 pub mod wire;

@@ -40,7 +40,11 @@ impl Admin {
                 Ok(()) => (200, JSON, br#"{"status":"ok"}"#.to_vec()),
                 Err(why) => (503, JSON, format!(r#"{{"status":"{why}"}}"#).into_bytes()),
             },
-            _ => (404, JSON, br#"{"error":"there is nothing here; try /metrics, /health/ready or /admin/targets"}"#.to_vec()),
+            _ => (
+                404,
+                JSON,
+                br#"{"error":"there is nothing here; try /metrics, /health/ready or /admin/targets"}"#.to_vec(),
+            ),
         }
     }
 }

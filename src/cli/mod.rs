@@ -11,8 +11,12 @@ use clap::{Parser, Subcommand};
 use crate::config::{Catalogue, Outside};
 
 pub mod check;
+mod greeting;
 pub mod keys;
+mod load;
+mod run;
 pub mod schema;
+mod usage;
 
 /// Where the configuration is looked for when none is named.
 pub const CONFIG: &str = "/etc/portolan/portolan.yaml";
@@ -26,6 +30,36 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Serve.
+    Run {
+        /// The configuration.
+        #[arg(long, short, default_value = CONFIG)]
+        config: PathBuf,
+        /// Take the listeners over from the process that is running.
+        #[arg(long, short)]
+        upgrade: bool,
+    },
+    /// Show usage and cost from the ledger.
+    Usage {
+        /// The configuration, for the state directory and the currencies.
+        #[arg(long, short, default_value = CONFIG)]
+        config: PathBuf,
+        /// Only this key's.
+        #[arg(long)]
+        key: Option<String>,
+        /// key, project, model, provider, target, outcome, day or tag.NAME; several with commas.
+        #[arg(long, value_delimiter = ',', default_value = "key,model")]
+        by: Vec<String>,
+        /// From this Unix time in milliseconds on.
+        #[arg(long)]
+        from: Option<u64>,
+        /// Up to this Unix time in milliseconds.
+        #[arg(long)]
+        to: Option<u64>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Check a configuration: print every problem, or what it would serve.
     Check {
         /// The file.
@@ -65,6 +99,13 @@ pub fn main() -> ExitCode {
     let mut err = std::io::stderr().lock();
     let done = match arguments.command {
         Command::Check { file } => check::run(&file, &outside(), &Catalogue::EMPTY, &mut out, &mut err),
+        Command::Run { config, upgrade } => {
+            drop((out, err));
+            return run::command(&config, upgrade);
+        }
+        Command::Usage { config, key, by, from, to, json } => {
+            usage::run(&config, &usage::Asked { key, by, from, to, json }, &mut out, &mut err)
+        }
         Command::Schema => schema::run(&mut out),
         Command::Keys(Keys::New { id, models }) => {
             let mut random =

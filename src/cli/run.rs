@@ -1,13 +1,15 @@
 //! `portolan run`: everything put together, in the order in which it must exist.
 
+use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::HttpServerOptions;
-use pingora::proxy::http_proxy;
+use pingora::proxy::http_proxy_service;
 use pingora::server::Server;
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
@@ -28,15 +30,29 @@ use crate::wire::writer;
 /// How long past the drain Pingora waits before it ends the process itself, should the drain be stuck.
 const PAST_DRAIN: Duration = Duration::from_secs(10);
 
-/// Serves a configuration until told to stop. Returns only if it cannot begin.
-///
+/// Serves until told to stop; comes back only if it cannot begin.
+#[expect(clippy::print_stderr, reason = "there is no log yet, or none that would still be written")]
+pub fn command(file: &Path, upgrade: bool) -> ExitCode {
+    match serve(file, upgrade) {
+        Ok(never) => match never {},
+        Err(lines) => {
+            for line in lines {
+                eprintln!("portolan: {line}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// # Errors
 /// A line for each thing that stands in the way.
-pub fn run(file: &Path, upgrade: bool) -> Result<(), Vec<String>> {
+fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
     let loaded = load::snapshot(file)?;
     let snapshot = Arc::new(loaded);
-    telemetry::log::init(&snapshot.log).map_err(|error| vec![format!("the log cannot be set up: {error}")])?;
     let metrics = Metrics::new();
+    telemetry::log::init(&snapshot.log, &metrics)
+        .map_err(|error| vec![format!("the log cannot be set up: {error}")])?;
+    telemetry::events::in_force(&metrics, &snapshot.version);
     let journal = Journal::open(&snapshot.state_dir)
         .map_err(|error| vec![format!("the journal in {} cannot be opened: {error}", snapshot.state_dir.display())])?;
     let journal = Arc::new(journal);
@@ -44,7 +60,8 @@ pub fn run(file: &Path, upgrade: bool) -> Result<(), Vec<String>> {
         .map_err(|error| vec![format!("the ledger in {} cannot be opened: {error}", snapshot.state_dir.display())])?;
     let shared = Shared::new(snapshot.clone(), journal, Arc::new(ledger), metrics);
 
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = snapshot.threads.unwrap_or(cores);
     let grace = (snapshot.drain + PAST_DRAIN).as_secs();
     let conf = ServerConf {
         threads,
@@ -61,9 +78,10 @@ pub fn run(file: &Path, upgrade: bool) -> Result<(), Vec<String>> {
     let mut server = Server::new_with_opt_and_conf(Some(options), conf);
     server.bootstrap();
 
-    let mut app = http_proxy(&server.configuration, Gateway::new(shared.clone()));
-    app.server_options = Some(http_options());
-    let mut data = Service::new("data".to_owned(), app);
+    let mut data = http_proxy_service(&server.configuration, Gateway::new(shared.clone()));
+    if let Some(app) = data.app_logic_mut() {
+        app.server_options = Some(http_options());
+    }
     for address in &snapshot.listen {
         data.add_tcp(&address.to_string());
     }
@@ -137,6 +155,7 @@ impl View for Window {
         let shared = &self.0;
         shared.metrics.set_in_flight(shared.in_flight());
         shared.metrics.set_buffered(shared.buffered.bytes());
+        shared.metrics.set_ledger_lag(shared.ledger.lag());
         let now = shared.now().mono;
         for model in shared.served().snapshot.models.values() {
             for target in &model.targets {
@@ -194,7 +213,9 @@ struct Sandbox {
 impl BackgroundService for Sandbox {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         let taken = self.listener.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        let Some(listener) = taken.and_then(|listener| tokio::net::TcpListener::from_std(listener).ok()) else { return };
+        let Some(listener) = taken.and_then(|listener| tokio::net::TcpListener::from_std(listener).ok()) else {
+            return;
+        };
         sandbox::serve(listener, async move {
             // It goes on serving while the gateway drains: its streams are among those waited for.
             let _ = shutdown.wait_for(|stop| *stop).await;

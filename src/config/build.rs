@@ -23,10 +23,11 @@ use super::{Catalogue, Known, Outside, beside};
 const FILE_BYTES: usize = 1 << 20;
 
 /// Bounds in time where nothing is written. A whole answer of a thinking model takes minutes, and cutting one short costs
-/// what it has cost so far: hence the long wait for the first byte.
+/// what it has cost so far: hence the long wait for an answer that is not streamed.
 const DEFAULT_TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(5),
-    first_byte: Duration::from_secs(300),
+    first_byte: Duration::from_secs(60),
+    answer: Duration::from_secs(300),
     idle: Duration::from_secs(120),
     total: Duration::from_secs(600),
 };
@@ -86,6 +87,7 @@ impl Build<'_> {
             listen,
             admin,
             state_dir: state_dir.into(),
+            threads: file.threads,
             limits,
             retry,
             drain,
@@ -142,6 +144,7 @@ impl Build<'_> {
         let all = [
             ("connect", written.connect),
             ("first_byte", written.first_byte),
+            ("answer", written.answer),
             ("idle", written.idle),
             ("total", written.total),
         ];

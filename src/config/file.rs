@@ -44,6 +44,9 @@ pub struct File {
     pub shutdown: Shutdown,
     /// Where journal and ledger live; relative to the working directory. Default /var/lib/portolan.
     pub state_dir: Option<String>,
+    /// Worker threads of the data plane. Default: one a core. Changes with a restart only.
+    #[schemars(range(min = 1, max = 512))]
+    pub threads: Option<usize>,
     pub log: Log,
     /// Units of other currencies for one US dollar, by code: each adds cost_<code> to answers.
     pub currencies: BTreeMap<String, Decimal>,
@@ -340,8 +343,10 @@ pub struct Limits {
 pub struct Timeouts {
     /// TCP and TLS, together. Default 5s.
     pub connect: Option<Span>,
-    /// From the request to the first content of the answer. Default 5m.
+    /// From the request to the first content of a streamed answer. Default 1m.
     pub first_byte: Option<Span>,
+    /// From the request to the end of an answer that is not streamed. Default 5m.
+    pub answer: Option<Span>,
     /// Between two pieces of an answer. Default 2m.
     pub idle: Option<Span>,
     /// The whole call, all attempts included. Default 10m.

@@ -33,7 +33,7 @@ impl Build<'_> {
             let Some((name, written)) = file.models.get_key_value(&name) else { continue };
             let (targets, unset) = self.targets(name, written, accounts);
             let own = &written.timeouts;
-            let any = own.connect.or(own.first_byte).or(own.idle).or(own.total).is_some();
+            let any = own.connect.or(own.first_byte).or(own.answer).or(own.idle).or(own.total).is_some();
             let timeouts = self.timeouts(own, timeouts, &Route::default().key("models").key(name).key("timeouts"));
             if !targets.is_empty() {
                 served.push((name, written, targets, any.then_some(timeouts)));
@@ -288,6 +288,7 @@ pub fn overridden(written: &file::Timeouts, base: Timeouts) -> Timeouts {
     Timeouts {
         connect: of(written.connect, base.connect),
         first_byte: of(written.first_byte, base.first_byte),
+        answer: of(written.answer, base.answer),
         idle: of(written.idle, base.idle),
         total: of(written.total, base.total),
     }

@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub admin: SocketAddr,
     /// Where journal and ledger live.
     pub state_dir: PathBuf,
+    /// Worker threads of the data plane; `None`: one a core.
+    pub threads: Option<usize>,
     pub limits: Limits,
     pub retry: Retry,
     /// How long a graceful stop waits for streams.

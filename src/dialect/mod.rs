@@ -86,7 +86,7 @@ pub trait Outbound: Send + Sync {
 }
 
 /// Turns the frames of one streamed answer into events, in the order that [`Event`] promises.
-pub trait StreamDecoder: Send {
+pub trait StreamDecoder: Send + Sync {
     /// # Errors
     /// The frame is not of this dialect. Faults that the provider reports in a well-formed frame are
     /// [`Event::Fault`]s instead. Unknown kinds of event are never errors: they are emitted as [`Event::Extra`].
@@ -101,7 +101,7 @@ pub trait StreamDecoder: Send {
 
 /// Watches an answer that is passed through: finds usage, content, faults and the end, and changes nothing. Must not
 /// allocate for frames that only carry content.
-pub trait Sniffer: Send {
+pub trait Sniffer: Send + Sync {
     /// Looks at one frame of a stream.
     fn frame(&mut self, frame: &Frame<'_>) -> Seen;
 
@@ -148,7 +148,7 @@ pub trait Inbound: Send + Sync {
 }
 
 /// Turns events into the bytes of a caller's stream, framing included.
-pub trait StreamEncoder: Send {
+pub trait StreamEncoder: Send + Sync {
     /// Appends the bytes for one event; none for an event that this dialect does not show.
     fn event(&mut self, event: &Event<'_>, shown: &Shown<'_>, out: &mut Vec<u8>, losses: &mut Losses);
 }

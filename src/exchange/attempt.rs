@@ -8,10 +8,10 @@ use super::relay::{Facts, Terms};
 use super::{Call, Candidate, Refusal, Relay};
 use crate::config::Snapshot;
 use crate::dialect::{Dialect, To};
+use crate::exchange::record::{Id, Intent, Settlement};
 use crate::ir::{Fault, Losses, Usage};
 use crate::policy::Moment;
 use crate::policy::price::Nano;
-use crate::store::record::{Id, Intent, Settlement};
 use crate::wire::patch::Patch;
 
 /// Output tokens assumed for a reserve where neither caller nor catalogue bounds them.
@@ -168,7 +168,10 @@ impl Attempt {
             // A stream that broke off may have reported its input alone (Anthropic's `message_start`).
             let output = usage.output.max(if facts.whole { 0 } else { facts.pieces });
             let estimated = output != usage.output;
-            return Some((Usage { output, stated_total: usage.stated_total.filter(|_| !estimated), ..usage }, estimated));
+            return Some((
+                Usage { output, stated_total: usage.stated_total.filter(|_| !estimated), ..usage },
+                estimated,
+            ));
         }
         (facts.content || facts.whole)
             .then(|| (Usage { input: call.input_estimate, output: facts.pieces, ..Usage::default() }, true))

@@ -88,7 +88,10 @@ impl Call {
         let stream = at.bool("stream")?.unwrap_or(false);
         let include_usage = match at.raw("stream_options") {
             Some(options) if options.kind() == Kind::Object => {
-                options.read::<StreamOptions>().map_err(|_| invalid("stream_options", "expected an object of flags"))?.include_usage
+                options
+                    .read::<StreamOptions>()
+                    .map_err(|_| invalid("stream_options", "expected an object of flags"))?
+                    .include_usage
             }
             Some(_) => return Err(invalid("stream_options", "expected an object")),
             None => false,
@@ -126,7 +129,9 @@ impl Controls {
             (Some(raw), _) => {
                 Some(raw.read::<Number<'_>>().map_err(|_| invalid("timeout", "expected a number of seconds"))?.as_f64())
             }
-            (None, Some(text)) => Some(text.trim().parse::<f64>().map_err(|_| invalid("timeout", "expected a number of seconds"))?),
+            (None, Some(text)) => {
+                Some(text.trim().parse::<f64>().map_err(|_| invalid("timeout", "expected a number of seconds"))?)
+            }
             (None, None) => None,
         };
         if let Some(seconds) = seconds {
@@ -155,7 +160,9 @@ impl Controls {
                     .collect::<Result<_, _>>()?
             };
         }
-        if controls.tags.len() > MOST_TAGS || controls.tags.iter().any(|(n, v)| n.len() > LONGEST_TAG || v.len() > LONGEST_TAG) {
+        if controls.tags.len() > MOST_TAGS
+            || controls.tags.iter().any(|(n, v)| n.len() > LONGEST_TAG || v.len() > LONGEST_TAG)
+        {
             return Err(invalid("tags", "at most 32 tags of at most 256 bytes"));
         }
 

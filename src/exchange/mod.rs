@@ -10,11 +10,9 @@ mod call;
 pub mod models;
 pub mod paths;
 mod plan;
+pub mod record;
 mod refusal;
 pub mod relay;
-
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 
@@ -25,7 +23,7 @@ pub use refusal::Refusal;
 pub use relay::{Relay, Terms};
 
 use crate::config::Snapshot;
-use crate::config::snapshot::Key;
+use crate::config::snapshot::{Key, Standing};
 
 /// Who asks: finds the caller's key by the credential its SDK sent.
 ///
@@ -36,13 +34,11 @@ pub fn admit(snapshot: &Snapshot, credential: Option<&str>, now: u64) -> Result<
         Some(secret) => snapshot.key(secret).ok_or(Refusal::BadKey)?,
         None => snapshot.anonymous.as_ref().ok_or(Refusal::NoKey)?,
     };
-    if key.disabled {
-        return Err(Refusal::KeyDisabled);
+    match key.standing(now) {
+        Standing::Good => Ok(key.clone()),
+        Standing::Disabled => Err(Refusal::KeyDisabled),
+        Standing::Expired => Err(Refusal::KeyExpired),
     }
-    if key.expires.is_some_and(|expires| expires <= now) {
-        return Err(Refusal::KeyExpired);
-    }
-    Ok(key.clone())
 }
 
 /// The credential among the places an SDK may put it, in one order of precedence: `authorization: Bearer`, `x-api-key`,

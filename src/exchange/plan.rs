@@ -82,7 +82,7 @@ impl Plan {
         let Some(first) = candidates.first() else {
             return Err(Refusal::NoRegion { regions: call.controls.region.join(", ") });
         };
-        let configured = first.model.timeouts.unwrap_or(first.target.target.provider.timeouts).total;
+        let configured = first.model.timeouts.unwrap_or(first.target.timeouts).total;
         let total = call.controls.timeout.map_or(configured, |asked| asked.min(configured));
         Ok(Plan {
             next: 0,
@@ -162,7 +162,10 @@ impl Plan {
     pub fn exhausted(&self) -> Refusal {
         match self.last.clone() {
             Some(fault) => Refusal::Failed { fault, tried: self.tried },
-            None => Refusal::Failed { fault: Fault::new(FaultKind::Connect, "No target could be tried."), tried: self.tried },
+            None => Refusal::Failed {
+                fault: Fault::new(FaultKind::Connect, "No target could be tried."),
+                tried: self.tried,
+            },
         }
     }
 
@@ -179,7 +182,8 @@ impl Plan {
 
 fn find(snapshot: &Snapshot, key: &Key, name: &str) -> Result<Arc<Model>, Refusal> {
     let Some(model) = snapshot.model(name) else {
-        return Err(Refusal::UnknownModel { model: name.to_owned(), asleep: snapshot.asleep_model(name).map(str::to_owned) });
+        let asleep = snapshot.model_asleep(name).map(|variables| variables.join(" or "));
+        return Err(Refusal::UnknownModel { model: name.to_owned(), asleep });
     };
     if !key.may_use(&model.name) {
         return Err(Refusal::ModelForbidden { model: name.to_owned() });
@@ -199,8 +203,7 @@ fn add(
     let allowed = |target: &PricedTarget| {
         regions.is_empty() || target.target.provider.region.as_ref().is_some_and(|region| regions.contains(region))
     };
-    let targets: Vec<_> =
-        model.targets.iter().filter(|t| allowed(t)).map(|t| (t, live.health(&t.target.id))).collect();
+    let targets: Vec<_> = model.targets.iter().filter(|t| allowed(t)).map(|t| (t, live.health(&t.target.id))).collect();
     let choices: Vec<_> =
         targets.iter().map(|(t, health)| Choice { weight: t.target.weight, health: health.as_ref() }).collect();
     for index in route::weighted_order(&choices, now.mono, random) {

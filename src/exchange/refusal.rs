@@ -13,34 +13,66 @@ pub enum Refusal {
     BadKey,
     KeyDisabled,
     KeyExpired,
-    ModelForbidden { model: String },
-    UnknownModel { model: String, asleep: Option<String> },
-    UnknownPath { path: String },
-    WrongMethod { allow: &'static str },
+    ModelForbidden {
+        model: String,
+    },
+    UnknownModel {
+        model: String,
+        asleep: Option<String>,
+    },
+    UnknownPath {
+        path: String,
+    },
+    WrongMethod {
+        allow: &'static str,
+    },
     /// Not JSON, or not an object.
-    Malformed { message: String },
-    TooDeep { limit: usize },
-    TooLarge { limit: usize },
+    Malformed {
+        message: String,
+    },
+    TooDeep {
+        limit: usize,
+    },
+    TooLarge {
+        limit: usize,
+    },
     BodyTimeout,
     BodyIncomplete,
-    Repeated { member: String },
+    Repeated {
+        member: String,
+    },
     Invalid(Invalid),
     /// No target can express something that was asked for.
     Unsayable(Unsayable),
     /// `strict: true`, and every target would lose something.
-    Strict { model: String, losses: Losses },
+    Strict {
+        model: String,
+        losses: Losses,
+    },
     /// No target lies in the regions that the call allows.
-    NoRegion { regions: String },
+    NoRegion {
+        regions: String,
+    },
     Draining,
     /// The journal cannot be written: what cannot be metered is not served.
     LedgerUnavailable,
-    Overloaded { retry_after: Duration },
+    Overloaded {
+        retry_after: Duration,
+    },
     /// The call's own deadline passed; the last failure, where there was one.
-    Deadline { seconds: f64, last: Option<Fault> },
+    Deadline {
+        seconds: f64,
+        last: Option<Fault>,
+    },
     /// Every target was tried.
-    Failed { fault: Fault, tried: u32 },
+    Failed {
+        fault: Fault,
+        tried: u32,
+    },
     /// Ours.
-    Bug { what: &'static str },
+    Bug {
+        what: &'static str,
+    },
 }
 
 impl Refusal {
@@ -70,11 +102,10 @@ impl Refusal {
     /// Status of the answer. A provider's own 5xx is relayed; its 401 and 403 are the operator's affair and become 502.
     pub fn status(&self) -> u16 {
         match self {
-            Refusal::Failed { fault: Fault { kind: FaultKind::Server | FaultKind::Overloaded, status: Some(status), .. }, .. }
-                if matches!(status, 500 | 502..=504) =>
-            {
-                *status
-            }
+            Refusal::Failed {
+                fault: Fault { kind: FaultKind::Server | FaultKind::Overloaded, status: Some(status), .. },
+                ..
+            } if matches!(status, 500 | 502..=504) => *status,
             _ => self.class().status(),
         }
     }
@@ -120,18 +151,28 @@ impl Refusal {
 
     pub fn message(&self) -> String {
         match self {
-            Refusal::NoKey => "No API key was sent. Put your Portolan key in the header `Authorization: Bearer pk-...`.".into(),
-            Refusal::BadKey => "This API key is not known here. Check the key, and that the base URL is the right gateway.".into(),
+            Refusal::NoKey => {
+                "No API key was sent. Put your Portolan key in the header `Authorization: Bearer pk-...`.".into()
+            }
+            Refusal::BadKey => {
+                "This API key is not known here. Check the key, and that the base URL is the right gateway.".into()
+            }
             Refusal::KeyDisabled => "This API key is disabled. Ask your operator.".into(),
             Refusal::KeyExpired => "This API key has expired. Ask your operator for a new one.".into(),
             Refusal::ModelForbidden { model } => {
-                format!("This API key may not use the model `{}`. `GET /v1/models` lists those it may.", clip(model, 100))
+                format!(
+                    "This API key may not use the model `{}`. `GET /v1/models` lists those it may.",
+                    clip(model, 100)
+                )
             }
             Refusal::UnknownModel { model, asleep: None } => {
                 format!("The model `{}` does not exist here. `GET /v1/models` lists those that do.", clip(model, 100))
             }
             Refusal::UnknownModel { model, asleep: Some(variable) } => {
-                format!("The model `{}` is configured, but its provider has no credential: the operator must set {variable}.", clip(model, 100))
+                format!(
+                    "The model `{}` is configured, but its provider has no credential: the operator must set {variable}.",
+                    clip(model, 100)
+                )
             }
             Refusal::UnknownPath { path } => format!("There is nothing at `{}`.", clip(path, 100)),
             Refusal::WrongMethod { allow } => format!("This path takes {allow} only."),
@@ -140,24 +181,34 @@ impl Refusal {
             Refusal::TooLarge { limit } => format!("The body is larger than {limit} bytes, the limit of this gateway."),
             Refusal::BodyTimeout => "The body did not arrive in time.".into(),
             Refusal::BodyIncomplete => "The body ended before it was whole.".into(),
-            Refusal::Repeated { member } => format!("The body has the member `{member}` more than once; which one counts would be a guess."),
+            Refusal::Repeated { member } => {
+                format!("The body has the member `{member}` more than once; which one counts would be a guess.")
+            }
             Refusal::Invalid(invalid) => invalid.to_string(),
             Refusal::Unsayable(unsayable) => unsayable.message.clone(),
             Refusal::Strict { model, losses } => format!(
                 "The model `{}` is strict, and no target can take the request as it is ({losses}). Leave these out, or ask for a model that is not strict.",
                 clip(model, 100)
             ),
-            Refusal::NoRegion { regions } => format!("No target of this model is in the region {}.", clip(regions, 100)),
+            Refusal::NoRegion { regions } => {
+                format!("No target of this model is in the region {}.", clip(regions, 100))
+            }
             Refusal::Draining => "This gateway is shutting down. Try again: another one takes over.".into(),
-            Refusal::LedgerUnavailable => "Usage cannot be recorded right now, so the call was not made. Try again shortly.".into(),
+            Refusal::LedgerUnavailable => {
+                "Usage cannot be recorded right now, so the call was not made. Try again shortly.".into()
+            }
             Refusal::Overloaded { .. } => "This gateway has as much work as it may hold. Try again shortly.".into(),
-            Refusal::Deadline { seconds, last: None } => format!("No answer within the call's deadline of {seconds} s."),
+            Refusal::Deadline { seconds, last: None } => {
+                format!("No answer within the call's deadline of {seconds} s.")
+            }
             Refusal::Deadline { seconds, last: Some(fault) } => {
                 format!("No answer within the call's deadline of {seconds} s; the last attempt failed: {}", told(fault))
             }
             Refusal::Failed { fault, tried: 1 } => told(fault),
             Refusal::Failed { fault, tried } => format!("{} (after {tried} attempts)", told(fault)),
-            Refusal::Bug { what } => format!("Something went wrong inside the gateway ({what}). It has been recorded under this request's id."),
+            Refusal::Bug { what } => format!(
+                "Something went wrong inside the gateway ({what}). It has been recorded under this request's id."
+            ),
         }
     }
 
@@ -220,7 +271,13 @@ impl Refusal {
 
     fn shaped(&self, request_id: &str, write: impl FnOnce(&ErrorShape<'_>)) {
         let message = self.message();
-        write(&ErrorShape { class: self.class(), message: &message, code: self.code(), param: self.param(), request_id });
+        write(&ErrorShape {
+            class: self.class(),
+            message: &message,
+            code: self.code(),
+            param: self.param(),
+            request_id,
+        });
     }
 }
 
@@ -231,7 +288,9 @@ fn told(fault: &Fault) -> String {
         FaultKind::Authentication | FaultKind::Permission => {
             "The provider refused this gateway's credential. The operator has been told.".into()
         }
-        FaultKind::QuotaExhausted => "The provider account of this gateway has no credit left. The operator has been told.".into(),
+        FaultKind::QuotaExhausted => {
+            "The provider account of this gateway has no credit left. The operator has been told.".into()
+        }
         _ => clip(&fault.message, 2_000).to_owned(),
     }
 }
@@ -280,9 +339,12 @@ mod tests {
 
     #[test]
     fn a_providers_own_5xx_is_relayed() {
-        for (status, kind, want) in
-            [(500, FaultKind::Server, 500), (503, FaultKind::Overloaded, 503), (529, FaultKind::Overloaded, 503), (520, FaultKind::Server, 502)]
-        {
+        for (status, kind, want) in [
+            (500, FaultKind::Server, 500),
+            (503, FaultKind::Overloaded, 503),
+            (529, FaultKind::Overloaded, 503),
+            (520, FaultKind::Server, 502),
+        ] {
             let mut fault = Fault::new(kind, "x");
             fault.status = Some(status);
             assert_eq!(Refusal::Failed { fault, tried: 1 }.status(), want);

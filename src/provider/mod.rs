@@ -143,8 +143,10 @@ pub struct Credential {
 pub struct Timeouts {
     /// TCP and TLS, together.
     pub connect: Duration,
-    /// From the request's head to the first event of the answer (its first content, in a stream).
+    /// From the request's head to the first content of a streamed answer.
     pub first_byte: Duration,
+    /// From the request's head to the end of an answer that is not streamed.
+    pub answer: Duration,
     /// Between two chunks of an answer.
     pub idle: Duration,
     /// The whole call, all attempts included.

@@ -29,10 +29,12 @@ pub async fn request(session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
             ctx.refusal = Some(refusal);
             sent.map(|()| true)
         }
-        Err(None) => Error::e_explain(ErrorType::ConnectionClosed, "the client is gone").map_err(|mut error: Box<Error>| {
-            error.as_down();
-            error
-        }),
+        Err(None) => {
+            Error::e_explain(ErrorType::ConnectionClosed, "the client is gone").map_err(|mut error: Box<Error>| {
+                error.as_down();
+                error
+            })
+        }
     }
 }
 
@@ -157,7 +159,8 @@ async fn answer(session: &mut Session, ctx: &Ctx, body: Vec<u8>) -> Result<Next,
 
 /// Reads what is left of a small body, so that the next request on this connection is not mistaken for it.
 async fn drain(session: &mut Session) {
-    let stated = session.get_header(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let stated =
+        session.get_header(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     let waits = session.get_header(header::EXPECT).is_some();
     if stated.is_some_and(|length| length <= DRAINED) && !waits && !session.is_body_done() {
         let _ = tokio::time::timeout(Duration::from_secs(1), session.drain_request_body()).await;

@@ -16,11 +16,11 @@ use super::state::{InFlight, Served, Shared};
 use crate::config::snapshot::Key;
 use crate::dialect::{Dialect, openai_chat};
 use crate::exchange::paths::Operation;
+use crate::exchange::record::Id;
 use crate::exchange::{Attempt, Call, Plan, Refusal};
 use crate::ir::Fault;
 use crate::policy::Moment;
 use crate::provider::Node;
-use crate::store::record::Id;
 use crate::telemetry::events;
 
 pub struct Ctx {
@@ -117,8 +117,12 @@ impl Ctx {
         if let Some(plan) = &mut self.plan {
             if fault.kind.blames_target() {
                 if let Some(pause) = health.failed(now.mono, plan.cooling(), fault.retry_after) {
-                    events::TargetCooled { target: &current.attempt.candidate.target.target.id, kind: fault.kind, pause }
-                        .emit(&self.shared.metrics);
+                    events::TargetCooled {
+                        target: &current.attempt.candidate.target.target.id,
+                        kind: fault.kind,
+                        pause,
+                    }
+                    .emit(&self.shared.metrics);
                 }
             }
         }

@@ -71,12 +71,16 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>>
         attempt.started = ctx.shared.now();
         let target = attempt.candidate.target.clone();
         let provider = &target.target.provider;
-        let timeouts = attempt.candidate.model.timeouts.unwrap_or(provider.timeouts);
+        let timeouts = target.timeouts;
         if !renewed {
             journal(ctx, &attempt)?;
             if ctx.attempts > 0 {
-                events::FellBack { request: &ctx.request_id, model: &attempt.candidate.model.name, to: &target.target.id }
-                    .emit(&ctx.shared.metrics);
+                events::FellBack {
+                    request: &ctx.request_id,
+                    model: &attempt.candidate.model.name,
+                    to: &target.target.id,
+                }
+                .emit(&ctx.shared.metrics);
             }
             ctx.attempts = attempt.number;
         }
@@ -142,7 +146,8 @@ pub fn connect_failed(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
 
 /// Pingora's `error_while_proxy`: what the failure was, and whether another try may be made.
 pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut error: Box<Error>, reused: bool) -> Box<Error> {
-    let own_clock = [downstream::FIRST_BYTE_TIMEOUT, downstream::IDLE_TIMEOUT, downstream::EMPTY_ANSWER].contains(error.etype());
+    let own_clock =
+        [downstream::FIRST_BYTE_TIMEOUT, downstream::IDLE_TIMEOUT, downstream::EMPTY_ANSWER].contains(error.etype());
     if *error.etype() == downstream::DEADLINE || *error.etype() == downstream::DRAINING {
         let refusal = if *error.etype() == downstream::DRAINING {
             Refusal::Draining
@@ -274,10 +279,16 @@ fn renew(ctx: &mut Ctx) -> bool {
 
 fn classify(error: &Error, answered: bool) -> Fault {
     let (kind, message) = match error.etype() {
-        kind if *kind == downstream::FIRST_BYTE_TIMEOUT => (FaultKind::Timeout, "The provider did not begin its answer in time."),
-        kind if *kind == downstream::IDLE_TIMEOUT => (FaultKind::Timeout, "The provider's stream stood still for too long."),
+        kind if *kind == downstream::FIRST_BYTE_TIMEOUT => {
+            (FaultKind::Timeout, "The provider did not begin its answer in time.")
+        }
+        kind if *kind == downstream::IDLE_TIMEOUT => {
+            (FaultKind::Timeout, "The provider's stream stood still for too long.")
+        }
         kind if *kind == downstream::EMPTY_ANSWER => (FaultKind::Garbage, "The provider's answer has no body."),
-        ErrorType::ReadTimedout | ErrorType::WriteTimedout => (FaultKind::Timeout, "The provider did not answer in time."),
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
+            (FaultKind::Timeout, "The provider did not answer in time.")
+        }
         ErrorType::InvalidHTTPHeader | ErrorType::H2Error | ErrorType::InvalidH2 | ErrorType::H2Downgrade => {
             (FaultKind::Garbage, "The provider's answer is not valid HTTP.")
         }

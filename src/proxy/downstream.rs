@@ -99,15 +99,8 @@ impl Gate {
 /// Puts the stand-in in the place of the client's session.
 pub fn install(session: &mut Session, gate: Arc<Gate>, drain: watch::Receiver<bool>) {
     let inner = mem::replace(&mut *session.downstream_session, absent());
-    let stand_in = Downstream {
-        inner,
-        held: Vec::new(),
-        hold: true,
-        last_write: Instant::now(),
-        timer: None,
-        drain,
-        gate,
-    };
+    let stand_in =
+        Downstream { inner, held: Vec::new(), hold: true, last_write: Instant::now(), timer: None, drain, gate };
     *session.downstream_session = ServerSession::new_custom(Box::new(stand_in));
 }
 
@@ -158,9 +151,6 @@ impl Downstream {
     /// Lets the held head go, with what has become known since.
     fn release(&mut self, tasks: Vec<HttpTask>) -> Vec<HttpTask> {
         self.hold = false;
-        if self.held.is_empty() {
-            return tasks;
-        }
         let mut all = mem::take(&mut self.held);
         all.extend(tasks);
         let mut state = self.gate.lock();
@@ -250,7 +240,9 @@ impl CustomSession for Downstream {
         self.inner.response_duplex_vec(tasks).await
     }
 
-    fn take_custom_message_reader(&mut self) -> Option<Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
+    fn take_custom_message_reader(
+        &mut self,
+    ) -> Option<Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
         None
     }
 

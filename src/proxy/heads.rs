@@ -81,7 +81,8 @@ pub fn request(
 pub fn response(upstream: &ResponseHeader, body: Body) -> Result<Box<ResponseHeader>> {
     let mut head = Box::new(ResponseHeader::build(upstream.status, Some(16))?);
     for (name, value) in &upstream.headers {
-        let crosses = BACK.contains(&name.as_str()) || BACK_PREFIX.iter().any(|prefix| name.as_str().starts_with(prefix));
+        let crosses =
+            BACK.contains(&name.as_str()) || BACK_PREFIX.iter().any(|prefix| name.as_str().starts_with(prefix));
         if crosses {
             head.append_header(name.clone(), value)?;
         }

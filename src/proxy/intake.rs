@@ -65,7 +65,8 @@ pub async fn body(
     if stated.is_some_and(|length| length > limits.body_bytes) {
         return Err(Some(Refusal::TooLarge { limit: limits.body_bytes }));
     }
-    let expects = session.get_header(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let expects =
+        session.get_header(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     if expects && session.write_continue_response().await.is_err() {
         return Err(None);
     }

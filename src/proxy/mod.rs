@@ -59,11 +59,22 @@ impl ProxyHttp for Gateway {
         dispatch::peer(session, ctx).await
     }
 
-    async fn upstream_request_filter(&self, session: &mut Session, head: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        head: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
         dispatch::head(session, head, ctx)
     }
 
-    async fn request_body_filter(&self, _: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
         if let (true, Some(current)) = (end, &ctx.current) {
             *body = Some(current.attempt.body.clone());
         }
@@ -89,7 +100,12 @@ impl ProxyHttp for Gateway {
         Ok(None)
     }
 
-    async fn response_trailer_filter(&self, _: &mut Session, _: &mut HeaderMap, ctx: &mut Ctx) -> Result<Option<Bytes>> {
+    async fn response_trailer_filter(
+        &self,
+        _: &mut Session,
+        _: &mut HeaderMap,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Bytes>> {
         // Trailers end the body without a last chunk: what is still owed goes out in their place.
         let mut body = None;
         relaying::chunk(&mut body, true, ctx)?;

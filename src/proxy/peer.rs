@@ -18,7 +18,7 @@ use pingora::lb::health_check::{HealthCheck as _, HttpHealthCheck};
 use pingora::lb::selection::RoundRobin;
 use pingora::lb::{Backend, Backends, Extensions, LoadBalancer};
 use pingora::protocols::ALPN;
-use pingora::tls::CaType;
+use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{WrappedX509, parse_x509};
 use pingora::{Error, ErrorType, Result};
@@ -75,7 +75,11 @@ impl Upstream {
     /// No node has an address: its name never resolved.
     pub async fn peer(&self, timeouts: &Timeouts) -> Result<Peer> {
         let (address, node) = self.choose().await?;
-        let sni = if node.tls { self.provider.tls.server_name.clone().unwrap_or_else(|| node.host.clone()) } else { String::new() };
+        let sni = if node.tls {
+            self.provider.tls.server_name.clone().unwrap_or_else(|| node.host.clone())
+        } else {
+            String::new()
+        };
         let mut peer = HttpPeer::new(address, node.tls, sni);
         peer.group_key = self.group;
         let options = &mut peer.options;
@@ -179,12 +183,15 @@ impl NodeAddresses {
                 }
                 Ok(())
             }
-            Ok(Err(error)) => {
-                Error::e_because(ErrorType::ConnectNoRoute, format!("the name {} does not resolve", self.node.host), error)
-            }
-            Err(_) => {
-                Error::e_explain(ErrorType::ConnectTimedout, format!("the name {} did not resolve in time", self.node.host))
-            }
+            Ok(Err(error)) => Error::e_because(
+                ErrorType::ConnectNoRoute,
+                format!("the name {} does not resolve", self.node.host),
+                error,
+            ),
+            Err(_) => Error::e_explain(
+                ErrorType::ConnectTimedout,
+                format!("the name {} did not resolve in time", self.node.host),
+            ),
         }
     }
 }

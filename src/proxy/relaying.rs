@@ -29,7 +29,10 @@ pub fn upstream_head(head: &ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     let is_stream = content_type(head).is_some_and(|kind| kind.starts_with("text/event-stream"));
     if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         // We asked for identity; what is packed all the same cannot be read for usage, so it is no answer.
-        return Err(fail(ctx, Fault::new(FaultKind::Garbage, "The provider sent an encoded body though none was asked for.")));
+        return Err(fail(
+            ctx,
+            Fault::new(FaultKind::Garbage, "The provider sent an encoded body though none was asked for."),
+        ));
     }
     if head.status.is_success() {
         attempt.relay = Some(Relay::new(&attempt.terms, is_stream));
@@ -49,9 +52,12 @@ pub fn head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     }
     let stream = attempt.terms.stream;
     let same = attempt.terms.same_dialect;
-    let whole_and_same = same && !stream && attempt.terms.snapshot.cost_in_body != crate::config::snapshot::CostInBody::Always;
+    let whole_and_same =
+        same && !stream && attempt.terms.snapshot.cost_in_body != crate::config::snapshot::CostInBody::Always;
     let body = match (stream, whole_and_same) {
-        (true, _) if same && !content_type(head).is_some_and(|kind| kind.starts_with("text/event-stream")) => Body::AsItCame,
+        (true, _) if same && !content_type(head).is_some_and(|kind| kind.starts_with("text/event-stream")) => {
+            Body::AsItCame
+        }
         (true, _) => Body::Stream,
         (false, true) => Body::AsItCame,
         (false, false) => Body::Json,
@@ -205,7 +211,8 @@ fn error_answer(body: &mut Option<Bytes>, ctx: &mut Ctx) -> Result<()> {
     }
     // No other target: the caller is told, through the answer that is still held, so that the connection stays usable.
     let refusal = ctx.plan.as_ref().map_or(Refusal::Bug { what: "an answer without a plan" }, |plan| plan.exhausted());
-    let own_account = matches!(fault.kind, FaultKind::Authentication | FaultKind::Permission | FaultKind::QuotaExhausted);
+    let own_account =
+        matches!(fault.kind, FaultKind::Authentication | FaultKind::Permission | FaultKind::QuotaExhausted);
     let (mut head, told) = if same && !leaks && !own_account && !raw.is_empty() {
         let mut head = match &error.head {
             Some(upstream) => heads::response(upstream, Body::AsItCame)?,

@@ -11,10 +11,10 @@ use tokio::sync::watch;
 use super::intake::Buffered;
 use super::peer::Upstream;
 use crate::config::Snapshot;
+use crate::exchange::record::Id;
 use crate::policy::{Live, Moment};
 use crate::store::journal::Journal;
 use crate::store::ledger::Ledger;
-use crate::store::record::Id;
 use crate::telemetry::Metrics;
 
 /// One process's state.
@@ -65,7 +65,12 @@ impl Served {
 }
 
 impl Shared {
-    pub fn new(snapshot: Arc<Snapshot>, journal: Arc<Journal>, ledger: Arc<Ledger>, metrics: Arc<Metrics>) -> Arc<Shared> {
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        journal: Arc<Journal>,
+        ledger: Arc<Ledger>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Shared> {
         Arc::new(Shared {
             served: ArcSwap::from_pointee(Served::new(snapshot, None)),
             live: Live::default(),

@@ -87,7 +87,9 @@ impl Reloader {
                     || next.state_dir != before.snapshot.state_dir
                     || next.sandbox != before.snapshot.sandbox;
                 if fixed {
-                    tracing::warn!("listen, admin, state_dir and sandbox change only with a restart; the rest is in force");
+                    tracing::warn!(
+                        "listen, admin, state_dir and sandbox change only with a restart; the rest is in force"
+                    );
                 }
                 let version = next.version.clone();
                 self.shared.swap(Arc::new(next));

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::record::{Intent, Record, Settlement};
+use crate::exchange::record::{Intent, Record, Settlement};
 
 /// A segment this long is followed by a new one.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -280,7 +280,7 @@ fn record(bytes: &[u8]) -> Option<(Record, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::record::Id;
+    use crate::exchange::record::Id;
 
     fn intent(n: u128) -> Intent {
         Intent {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params, params_from_iter};
 
 use super::journal::{self, Journal};
-use super::record::{Id, Intent, Record, Settlement};
+use crate::exchange::record::{Id, Intent, Record, Settlement};
 use crate::ir::Usage;
 use crate::policy::price::Nano;
 
@@ -503,11 +503,11 @@ fn prepared(path: &Path) -> rusqlite::Result<Connection> {
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    for (number, step) in MIGRATIONS.iter().enumerate().skip(version) {
+    for (number, step) in (1u32..).zip(MIGRATIONS).skip(version as usize) {
         transaction.execute_batch(step)?;
-        transaction.pragma_update(None, "user_version", number + 1)?;
+        transaction.pragma_update(None, "user_version", number)?;
     }
     transaction.commit()?;
     Ok(connection)

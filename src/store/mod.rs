@@ -2,5 +2,4 @@
 
 pub mod journal;
 pub mod ledger;
-pub mod record;
 pub mod usage;

@@ -155,7 +155,13 @@ impl PassWhole {
         PassWhole { sniffer, parts: Vec::new(), size: 0, most }
     }
 
-    pub fn chunk(&mut self, chunk: Bytes, end: bool, facts: &mut Facts, terms: &Terms) -> Result<Option<Bytes>, Broken> {
+    pub fn chunk(
+        &mut self,
+        chunk: Bytes,
+        end: bool,
+        facts: &mut Facts,
+        terms: &Terms,
+    ) -> Result<Option<Bytes>, Broken> {
         collect(&mut self.parts, &mut self.size, chunk, self.most)?;
         if !end {
             return Ok(None);

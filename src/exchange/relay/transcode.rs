@@ -18,7 +18,13 @@ impl TransStream {
         TransStream { frames, decoder, encoder, out: Vec::new() }
     }
 
-    pub fn chunk(&mut self, chunk: &[u8], end: bool, facts: &mut Facts, terms: &Terms) -> Result<Option<Bytes>, Broken> {
+    pub fn chunk(
+        &mut self,
+        chunk: &[u8],
+        end: bool,
+        facts: &mut Facts,
+        terms: &Terms,
+    ) -> Result<Option<Bytes>, Broken> {
         let mut fault: Option<Fault> = None;
         let (decoder, encoder, out) = (&mut self.decoder, &mut self.encoder, &mut self.out);
         let mut each = |frame: sse::Frame<'_>| {
@@ -103,7 +109,13 @@ impl TransWhole {
         TransWhole { parts: Vec::new(), size: 0, most }
     }
 
-    pub fn chunk(&mut self, chunk: Bytes, end: bool, facts: &mut Facts, terms: &Terms) -> Result<Option<Bytes>, Broken> {
+    pub fn chunk(
+        &mut self,
+        chunk: Bytes,
+        end: bool,
+        facts: &mut Facts,
+        terms: &Terms,
+    ) -> Result<Option<Bytes>, Broken> {
         collect(&mut self.parts, &mut self.size, chunk, self.most)?;
         if !end {
             return Ok(None);

@@ -1,0 +1,201 @@
+//! What happens, as structs: emitting one writes its metric and its line in the log. No secret is ever a field.
+
+use std::time::Duration;
+
+use super::Metrics;
+use crate::exchange::record::Settlement;
+use crate::ir::FaultKind;
+
+/// An attempt is over and settled.
+pub struct AttemptFinished<'e> {
+    pub request: &'e str,
+    pub number: u32,
+    pub provider: &'e str,
+    pub model: &'e str,
+    pub target: &'e str,
+    pub settlement: &'e Settlement,
+    /// The provider's own sentence, where it failed.
+    pub message: Option<&'e str>,
+}
+
+impl AttemptFinished<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        let Self { provider, model, target, settlement, .. } = self;
+        metrics.attempts.with_label_values(&[provider, model, target, settlement.outcome.as_str()]).inc();
+        metrics.attempt_duration.with_label_values(&[provider, model, target]).observe(seconds(settlement.latency_us));
+        if let Some(usage) = &settlement.usage {
+            for (kind, count) in usage.parts() {
+                if count != 0 {
+                    metrics.tokens.with_label_values(&[provider, model, kind]).inc_by(count);
+                }
+            }
+        }
+        if settlement.cost != 0 {
+            metrics.cost.with_label_values(&[provider, model]).inc_by(settlement.cost as f64 / 1e9);
+        }
+        if settlement.unpriced {
+            metrics.unpriced.with_label_values(&[provider, model, target]).inc();
+        }
+        if !settlement.losses.is_empty() {
+            metrics.losses.with_label_values(&[provider, model, target]).inc();
+        }
+        if settlement.outcome != "ok" {
+            tracing::warn!(
+                request = self.request,
+                attempt = self.number,
+                target = *target,
+                outcome = %settlement.outcome,
+                status = settlement.status,
+                latency_ms = settlement.latency_us / 1_000,
+                message = self.message.map(clean),
+                "an attempt failed"
+            );
+        }
+    }
+}
+
+/// A further attempt goes to another target, or to the same once more.
+pub struct FellBack<'e> {
+    pub request: &'e str,
+    pub model: &'e str,
+    pub to: &'e str,
+}
+
+impl FellBack<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.fallbacks.with_label_values(&[self.model, self.to]).inc();
+        tracing::info!(request = self.request, model = self.model, to = self.to, "another attempt is made");
+    }
+}
+
+/// A target is left alone for a while.
+pub struct TargetCooled<'e> {
+    pub target: &'e str,
+    pub kind: FaultKind,
+    pub pause: Duration,
+}
+
+impl TargetCooled<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.set_target_state(self.target, true);
+        tracing::warn!(
+            target = self.target,
+            kind = self.kind.name(),
+            seconds = self.pause.as_secs_f64(),
+            "a target is left alone"
+        );
+    }
+}
+
+/// A target works again.
+pub struct TargetRecovered<'e> {
+    pub target: &'e str,
+}
+
+impl TargetRecovered<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.set_target_state(self.target, false);
+        tracing::info!(target = self.target, "a target works again");
+    }
+}
+
+/// The configuration was read again, well.
+pub struct Reloaded<'e> {
+    pub version: &'e str,
+    pub changed: bool,
+}
+
+impl Reloaded<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.reloads.with_label_values(&["ok"]).inc();
+        in_force(metrics, self.version);
+        tracing::info!(version = self.version, changed = self.changed, "the configuration was reloaded");
+    }
+}
+
+/// Names the configuration in force.
+pub fn in_force(metrics: &Metrics, version: &str) {
+    metrics.config_info.reset();
+    metrics.config_info.with_label_values(&[version]).set(1.0);
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+    metrics.reload_time.set(now);
+}
+
+/// The configuration was read again, and is bad: the one in force stays.
+pub struct ReloadFailed<'e> {
+    pub problems: &'e [String],
+}
+
+impl ReloadFailed<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.reloads.with_label_values(&["failed"]).inc();
+        for problem in self.problems {
+            tracing::error!(problem = %clean(problem), "the new configuration is bad; the one in force stays");
+        }
+    }
+}
+
+/// A record could not be appended to the journal.
+pub struct JournalFailed<'e> {
+    pub what: &'static str,
+    pub error: &'e std::io::Error,
+}
+
+impl JournalFailed<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.journal_errors.with_label_values(&[self.what]).inc();
+        tracing::error!(record = self.what, error = %self.error, "the journal cannot be written");
+    }
+}
+
+/// The process was told to stop.
+pub struct Draining {
+    pub in_flight: usize,
+    pub patience: Duration,
+}
+
+impl Draining {
+    pub fn emit(&self) {
+        tracing::info!(
+            in_flight = self.in_flight,
+            seconds = self.patience.as_secs_f64(),
+            "stopping: no new calls, those in flight are waited for"
+        );
+    }
+}
+
+/// The process ends.
+pub struct Stopped {
+    pub cut: usize,
+}
+
+impl Stopped {
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.streams_cut.inc_by(self.cut as u64);
+        tracing::info!(cut = self.cut, "stopped");
+    }
+}
+
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}
+
+/// Foreign text on its way into the log: one line, no control characters, not endless.
+pub fn clean(text: &str) -> String {
+    text.chars()
+        .take(500)
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean;
+
+    #[test]
+    fn foreign_text_forges_no_lines() {
+        assert_eq!(clean("a\nb\u{1b}[31m\"é"), "a\\nb\\u{1b}[31m\"é");
+        assert_eq!(clean(&"x".repeat(1_000)).len(), 500);
+    }
+}

@@ -1,0 +1,222 @@
+//! Prometheus metrics, named by its conventions ("Metric and label naming", seen 2026-11-21): base units, `_total` for
+//! counters.
+//!
+//! Label values come from the configuration and from lists of ours, never from callers, so the number of series is
+//! bounded by what the operator wrote.
+
+use std::sync::Arc;
+
+use prometheus::{
+    CounterVec, Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, TextEncoder,
+};
+
+/// Upper bounds of the time histograms, in seconds: from a local model's first token to a long answer's end.
+const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+
+/// All metrics of this process.
+pub struct Metrics {
+    registry: Registry,
+    pub requests: IntCounterVec,
+    pub errors: IntCounterVec,
+    pub duration: HistogramVec,
+    pub first_token: HistogramVec,
+    pub attempts: IntCounterVec,
+    pub attempt_duration: HistogramVec,
+    pub fallbacks: IntCounterVec,
+    pub tokens: IntCounterVec,
+    pub cost: CounterVec,
+    pub unpriced: IntCounterVec,
+    pub losses: IntCounterVec,
+    pub reloads: IntCounterVec,
+    pub reload_time: Gauge,
+    pub config_info: GaugeVec,
+    pub journal_errors: IntCounterVec,
+    pub streams_cut: IntCounter,
+    pub log_dropped: IntCounter,
+    in_flight: IntGauge,
+    buffered: IntGauge,
+    ledger_lag: IntGauge,
+    target_cooling: GaugeVec,
+}
+
+impl Metrics {
+    pub fn new() -> Arc<Metrics> {
+        let registry = Registry::new();
+        let target = ["provider", "model", "target"];
+        let metrics = Metrics {
+            requests: counters(
+                &registry,
+                "requests_total",
+                "Calls that were answered, by status and outcome.",
+                &["model", "provider", "dialect", "status", "outcome"],
+            ),
+            errors: counters(&registry, "errors_total", "Calls that failed or were refused, by kind.", &["kind"]),
+            duration: histogram(
+                &registry,
+                "request_duration_seconds",
+                "From a call's head to the last byte of its answer.",
+                &["model", "provider", "stream"],
+            ),
+            first_token: histogram(
+                &registry,
+                "time_to_first_token_seconds",
+                "From a call's head to the first content of its answer.",
+                &["model", "provider", "stream"],
+            ),
+            attempts: counters(
+                &registry,
+                "attempts_total",
+                "Attempts at targets, by outcome.",
+                &["provider", "model", "target", "outcome"],
+            ),
+            attempt_duration: histogram(
+                &registry,
+                "attempt_duration_seconds",
+                "From dispatch to the end of an attempt.",
+                &target,
+            ),
+            fallbacks: counters(
+                &registry,
+                "fallbacks_total",
+                "Further attempts after a failed one, by where they went.",
+                &["model", "target"],
+            ),
+            tokens: counters(
+                &registry,
+                "tokens_total",
+                "Tokens used, by kind; cached and reasoning tokens are parts of input and output.",
+                &["provider", "model", "kind"],
+            ),
+            cost: registered(
+                &registry,
+                CounterVec::new(
+                    opts("cost_usd_total", "Cost in US dollars. The ledger has the exact sums."),
+                    &["provider", "model"],
+                ),
+            ),
+            unpriced: counters(&registry, "unpriced_attempts_total", "Attempts whose target has no price.", &target),
+            losses: counters(
+                &registry,
+                "lossy_attempts_total",
+                "Attempts that lost part of their request or answer on the way.",
+                &target,
+            ),
+            reloads: counters(&registry, "config_reloads_total", "Reloads of the configuration.", &["result"]),
+            reload_time: registered(
+                &registry,
+                Gauge::with_opts(opts(
+                    "config_last_reload_success_timestamp_seconds",
+                    "When the configuration in force was loaded.",
+                )),
+            ),
+            config_info: registered(
+                &registry,
+                GaugeVec::new(opts("config_info", "The configuration in force."), &["version"]),
+            ),
+            journal_errors: counters(
+                &registry,
+                "journal_errors_total",
+                "Records that could not be appended to the journal.",
+                &["record"],
+            ),
+            streams_cut: registered(
+                &registry,
+                IntCounter::with_opts(opts("streams_cut_total", "Streams ended by a stop of this process.")),
+            ),
+            log_dropped: registered(
+                &registry,
+                IntCounter::with_opts(opts(
+                    "log_lines_dropped_total",
+                    "Log lines dropped because their reader was too slow.",
+                )),
+            ),
+            in_flight: registered(&registry, IntGauge::with_opts(opts("requests_in_flight", "Calls being worked on."))),
+            buffered: registered(
+                &registry,
+                IntGauge::with_opts(opts("buffered_bytes", "Bytes of request bodies held in memory.")),
+            ),
+            ledger_lag: registered(
+                &registry,
+                IntGauge::with_opts(opts(
+                    "ledger_lag_records",
+                    "Records in the journal that are not in the ledger yet.",
+                )),
+            ),
+            target_cooling: registered(
+                &registry,
+                GaugeVec::new(opts("target_cooling", "1 while a target is left alone after failures."), &["target"]),
+            ),
+            registry,
+        };
+        let info: GaugeVec =
+            registered(&metrics.registry, GaugeVec::new(opts("build_info", "This program."), &["version"]));
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        Arc::new(metrics)
+    }
+
+    pub fn set_in_flight(&self, calls: usize) {
+        self.in_flight.set(i64::try_from(calls).unwrap_or(i64::MAX));
+    }
+
+    pub fn set_buffered(&self, bytes: usize) {
+        self.buffered.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub fn set_ledger_lag(&self, records: u64) {
+        self.ledger_lag.set(i64::try_from(records).unwrap_or(i64::MAX));
+    }
+
+    pub fn set_target_state(&self, target: &str, cooling: bool) {
+        self.target_cooling.with_label_values(&[target]).set(f64::from(u8::from(cooling)));
+    }
+
+    /// The text that Prometheus reads.
+    pub fn render(&self) -> String {
+        let mut out = Vec::new();
+        // Fails only where the writer does, and a vector does not.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);
+        String::from_utf8(out).unwrap_or_default()
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("portolan_{name}"), help)
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    registered(registry, IntCounterVec::new(opts(name, help), labels))
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+    let opts = HistogramOpts::from(opts(name, help)).buckets(SECONDS.to_vec());
+    registered(registry, HistogramVec::new(opts, labels))
+}
+
+#[expect(clippy::expect_used, reason = "runs once at start, on names fixed above; a test makes them all")]
+fn registered<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let collector = made.expect("a metric's name and labels are valid");
+    registry.register(Box::new(collector.clone())).expect("a metric is registered once");
+    collector
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let metrics = Metrics::new();
+        metrics.requests.with_label_values(&["m", "p", "openai_chat", "200", "ok"]).inc();
+        metrics.set_target_state("p/m", true);
+        let text = metrics.render();
+        assert!(text.contains("portolan_requests_total{dialect=\"openai_chat\",model=\"m\",outcome=\"ok\",provider=\"p\",status=\"200\"} 1"), "{text}");
+        assert!(text.contains("portolan_target_cooling{target=\"p/m\"} 1"));
+        for line in text.lines().filter(|line| line.starts_with("# TYPE")) {
+            let mut words = line.split(' ').skip(2);
+            let (name, kind) = (words.next().unwrap(), words.next().unwrap());
+            assert!(name.starts_with("portolan_"), "{name}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
+        }
+    }
+}

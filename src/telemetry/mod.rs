@@ -1,0 +1,8 @@
+//! Floor 8: what is told: metrics, events, the log. An event is a struct; emitting it writes its metric and its line.
+
+pub mod access_log;
+pub mod events;
+pub mod log;
+pub mod metrics;
+
+pub use metrics::Metrics;
