@@ -115,6 +115,55 @@ pub fn validate(json: &[u8], max_depth: usize) -> Result<(), ScanError> {
     scanner.end()
 }
 
+/// Hands out the members of an object, or the items of an array with an empty name, each as it is written: a name
+/// between its quotes with its escapes, a value with its own. Allocates nothing, so it is what looks into a stream's
+/// frames, where `serde` would not even skip a nested value without a buffer.
+///
+/// # Errors
+/// As [`scan`]; what came before the mistake has been handed out.
+pub fn walk<'b>(json: &'b str, max_depth: usize, each: &mut dyn FnMut(&'b str, &'b str)) -> Result<(), ScanError> {
+    let mut scanner = Scanner::new(json.as_bytes(), max_depth);
+    scanner.space();
+    let (object, close) = match scanner.peek() {
+        Some(b'{') => (true, b'}'),
+        Some(b'[') => (false, b']'),
+        _ => return Err(ScanError::NotAnObject),
+    };
+    if max_depth == 0 {
+        return Err(ScanError::TooDeep { at: scanner.at, limit: max_depth });
+    }
+    scanner.at += 1;
+    scanner.limit = scanner.limit.saturating_sub(1);
+    scanner.space();
+    if scanner.peek() == Some(close) {
+        scanner.at += 1;
+        return scanner.end();
+    }
+    loop {
+        scanner.space();
+        let mut name = 0..0;
+        if object {
+            name = scanner.string("a member's name in quotes")?;
+            scanner.space();
+            scanner.byte(b':', "a colon")?;
+            scanner.space();
+        }
+        let start = scanner.at;
+        scanner.value()?;
+        if let (Some(name), Some(value)) = (json.get(name), json.get(start..scanner.at)) {
+            each(name, value);
+        }
+        scanner.space();
+        match scanner.peek() {
+            Some(b',') => scanner.at += 1,
+            Some(byte) if byte == close => break,
+            _ => return Err(scanner.wanted("a comma, or the closing bracket or brace")),
+        }
+    }
+    scanner.at += 1;
+    scanner.end()
+}
+
 fn utf8(body: &[u8]) -> Result<&[u8], ScanError> {
     match simdutf8::basic::from_utf8(body) {
         Ok(_) => Ok(body),
@@ -483,6 +532,23 @@ mod tests {
     fn names(body: &str) -> Vec<String> {
         let members = scan(body.as_bytes(), 64).unwrap();
         members.iter().map(|member| member.name(body.as_bytes()).to_string()).collect()
+    }
+
+    #[test]
+    fn walking_hands_out_members_and_items() {
+        let walked = |json: &str, depth| {
+            let mut seen = Vec::new();
+            let end = walk(json, depth, &mut |name, value| seen.push(format!("{name}={value}")));
+            (seen.join(";"), end)
+        };
+        assert_eq!(walked(r#" {"a" : [1, {"b":2}] ,"c\n":"x"} "#, 64), (r#"a=[1, {"b":2}];c\n="x""#.into(), Ok(())));
+        assert_eq!(walked("[ 1.10 ,[],null]", 64), ("=1.10;=[];=null".into(), Ok(())));
+        assert_eq!(walked("{}", 1), (String::new(), Ok(())));
+        assert!(matches!(walked("7", 64).1, Err(ScanError::NotAnObject)));
+        assert!(matches!(walked("[[[]]]", 2).1, Err(ScanError::TooDeep { .. })));
+        for bad in ["{", "[1,]", r#"{"a"}"#, r#"{"a":1,}"#, "[1] 2", "[1}", ""] {
+            assert!(walked(bad, 64).1.is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@
 use std::collections::HashMap;
 
 use super::NAME;
+use super::name;
 use super::thinking::Model;
 use crate::ir::{
     Block, Content, Losses, Media, MediaKind, Message, Reasoning, Request, Role, Source, ToolCall, ToolKind, ToolResult,
@@ -276,7 +277,8 @@ impl<'r> Turns<'_, 'r> {
     fn call(&mut self, role: &'static str, call: &'r ToolCall<'r>, extras: &Extras<'_>, path: &str) {
         let buffer = self.part(role);
         let arguments = match call.arguments.trim() {
-            "" => Some(Raw::literal("{}")),
+            // Some models write nothing, or null, for no arguments.
+            "" | "null" => Some(Raw::literal("{}")),
             text => Raw::parse(text).ok().filter(|json| json.kind() == Kind::Object),
         };
         let custom = call.kind == ToolKind::Custom;
@@ -288,7 +290,7 @@ impl<'r> Turns<'_, 'r> {
             if !call.id.is_empty() {
                 o.string("id", &call.id);
             }
-            o.string("name", &call.name);
+            o.string("name", &name::safe(&call.name));
             match &arguments {
                 Some(json) if !custom => o.raw("args", json),
                 _ => o.object("args", |o| o.string("input", &call.arguments)),
@@ -355,7 +357,7 @@ impl<'r> Turns<'_, 'r> {
                 if !result.id.is_empty() {
                     o.string("id", &result.id);
                 }
-                o.string("name", &name);
+                o.string("name", &name::safe(&name));
                 match &told {
                     Some(json) if object(json) && !failed => o.raw("response", json),
                     Some(json) => o.object("response", |o| o.raw(if failed { "error" } else { "result" }, json)),

@@ -13,6 +13,7 @@ use crate::wire::scan::Members;
 
 mod contents;
 mod fault;
+mod name;
 mod partial;
 mod passthrough;
 mod request;

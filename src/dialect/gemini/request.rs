@@ -4,6 +4,7 @@
 
 use super::NAME;
 use super::contents;
+use super::name;
 use super::schema;
 use super::thinking::{self, Model};
 use super::wire::Bag;
@@ -16,8 +17,6 @@ use crate::wire::writer::{self, Object};
 const MOST_STOPS: usize = 5;
 /// Its highest temperature.
 const HOTTEST: f64 = 2.0;
-/// Longest name of a function.
-const LONGEST_NAME: usize = 128;
 
 /// Writes the body.
 pub(super) fn encode(
@@ -27,8 +26,13 @@ pub(super) fn encode(
     losses: &mut Losses,
 ) -> Result<(), Unsayable> {
     for (i, tool) in request.tools.iter().enumerate() {
-        if let Tool::Function { name, .. } = tool {
-            check(name, i)?;
+        if let Tool::Function { name, .. } = tool
+            && name::safe(name).len() > name::LONGEST
+        {
+            return Err(Unsayable {
+                path: format!("tools[{i}].function.name"),
+                message: format!("Gemini takes function names of at most {} characters", name::LONGEST),
+            });
         }
     }
     let model = Model::of(to.model);
@@ -43,22 +47,6 @@ pub(super) fn encode(
         rest(request, losses, o);
     });
     Ok(())
-}
-
-/// A name that Gemini refuses cannot be changed for another: the answer would call a function that the caller does not have.
-fn check(name: &str, i: usize) -> Result<(), Unsayable> {
-    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-    let all = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'-'));
-    if first && all && name.len() <= LONGEST_NAME {
-        return Ok(());
-    }
-    Err(Unsayable {
-        path: format!("tools[{i}].function.name"),
-        message: format!(
-            "Gemini takes function names of letters, digits, `_`, `.`, `:` and `-` that begin with a letter or `_` \
-             and have at most {LONGEST_NAME} characters"
-        ),
-    })
 }
 
 /// What stands at the top of a request and has no place in Gemini's, and what only Gemini knows.
@@ -148,7 +136,11 @@ fn function(
     o: &mut Object<'_>,
 ) -> bool {
     let Tool::Function { name, description, parameters, strict, cache, extras } = tool else { return false };
-    o.string("name", name);
+    let safe = name::safe(name);
+    o.string("name", &safe);
+    if safe != name.as_str() {
+        losses.emulated(format!("tools[{i}].function.name"));
+    }
     if let Some(description) = description {
         o.string("description", description);
     }
@@ -261,7 +253,7 @@ fn choice(
         o.object("functionCallingConfig", |o| {
             o.string("mode", mode);
             if !names.is_empty() {
-                o.array("allowedFunctionNames", |a| names.iter().for_each(|name| a.string(name)));
+                o.array("allowedFunctionNames", |a| names.iter().for_each(|name| a.string(&name::safe(name))));
             }
         });
     });
@@ -445,15 +437,6 @@ impl Config<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_that_gemini_refuses_are_said() {
-        assert_eq!(check("get_weather", 0), Ok(()));
-        assert_eq!(check("_a.b:c-d", 0), Ok(()));
-        for name in ["", "1st", "-x", "wetter für", &"x".repeat(129)] {
-            assert_eq!(check(name, 3).unwrap_err().path, "tools[3].function.name", "{name}");
-        }
-    }
 
     #[test]
     fn no_arguments_are_told_by_any_schema_that_has_none() {

@@ -4,6 +4,7 @@
 //! answer and its stream cannot come out differently.
 
 use super::NAME;
+use super::name;
 use super::wire::{Answer, Blob, Call, Candidate, Counts, Feedback, Logprobs, Part, Token, Tokens};
 use crate::ir::{
     self, Block, Content, Finish, FinishReason, Media, MediaKind, Origin, Reasoning, Response, Source, ToolCall,
@@ -148,7 +149,7 @@ pub(super) fn blocks<'a>(part: Part<'a>, each: &mut impl FnMut(Block<'a>)) {
 pub(super) fn tool_call<'a>(call: Call<'a>, signature: Option<Text<'a>>) -> ToolCall<'a> {
     ToolCall {
         id: call.id.unwrap_or_default(),
-        name: call.name.unwrap_or_default(),
+        name: name::original(call.name.unwrap_or_default()),
         arguments: call.args.map_or_else(|| Text::from("{}"), Raw::into_text),
         signature,
         ..ToolCall::default()

@@ -90,13 +90,16 @@ impl Cut<'_> {
         if depth > DEEPEST || self.written > MOST || !self.may_read(schema.get().len()) {
             return self.anything(out);
         }
-        let all;
         let Ok(mut read) = schema.read::<Schema<'_>>() else { return self.anything(out) };
         if let Some(reference) = read.reference.take() {
             return self.follow(&reference, &read, depth, out);
         }
-        all = read.all.take().unwrap_or_default();
-        for branch in &all {
+        let all = read.all.take().unwrap_or_default();
+        self.merged(read, &all, depth, out);
+    }
+
+    fn merged<'x>(&mut self, mut read: Schema<'x>, all: &'x [Raw<'x>], depth: usize, out: &mut Vec<u8>) {
+        for branch in all {
             match branch.read::<Schema<'_>>() {
                 Ok(branch) if branch.reference.is_none() && branch.all.is_none() => {
                     self.whole &= merge(&mut read, branch);

@@ -305,6 +305,41 @@ fn choices_of_tools() {
 }
 
 #[test]
+fn names_that_gemini_refuses_come_back_as_they_were() {
+    let odd = Tool::Function {
+        name: "3d_render".into(),
+        description: None,
+        parameters: None,
+        strict: None,
+        cache: None,
+        extras: json::Extras::default(),
+    };
+    let mut request = chat(vec![
+        message(Role::User, vec![text("Go.")]),
+        message(Role::Assistant, vec![call("c", "3d_render", "null", None)]),
+        message(Role::Tool, vec![result("c", vec![text("done")])]),
+    ]);
+    request.tools = vec![odd.clone()];
+    request.tool_choice = Some(ToolChoice::Function("3d_render".into()));
+    let (body, losses) = encode_for(&request, "gemini-2.5-flash", &Quirks::default());
+    assert_eq!((body.matches("3d_render").count(), body.matches(r#""_portolan.3d_render""#).count()), (4, 4), "{body}");
+    assert_eq!(losses, "emulated:tools[0].function.name");
+    let answer = r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"_portolan.3d_render"}}]},"finishReason":"STOP"}]}"#;
+    let answer = Face.decode(answer.as_bytes()).unwrap();
+    let Content::ToolCall(call) = &answer.candidates[0].blocks[0].content else { panic!("{answer:?}") };
+    assert_eq!(call.name, "3d_render");
+
+    let long = "x".repeat(129);
+    request.tools = vec![odd.clone(), odd];
+    let Some(Tool::Function { name, .. }) = request.tools.last_mut() else { panic!("a function") };
+    *name = long.as_str().into();
+    let (quirks, abilities) = (Quirks::default(), Abilities::default());
+    let to = To { model: "gemini-2.5-flash", stream: false, quirks: &quirks, abilities: &abilities };
+    let refused = Face.encode(&request, &to, &mut Vec::new(), &mut Losses::default()).unwrap_err();
+    assert_eq!(refused.path, "tools[1].function.name");
+}
+
+#[test]
 fn paths_are_safe() {
     let path = |model, stream| {
         let mut out = String::new();
