@@ -388,9 +388,9 @@ fn sign(signature: Option<&str>, o: &mut Object<'_>) {
     }
 }
 
-/// Writes `inlineData`, or `fileData` for what lies elsewhere: Google fetches public `https` addresses, its own storage,
-/// files uploaded to it and YouTube by it (Gemini API, "File input methods"; recorded for images, PDF, audio and video
-/// on both APIs).
+/// Writes `inlineData`, or `fileData` for what lies elsewhere: Google fetches public `https` addresses, its own
+/// storage, files uploaded to it and YouTube by it (Gemini API, "File input methods"; recorded for images, PDF, audio
+/// and video on both APIs).
 fn data(media: &Media<'_>, source: &Source<'_>, o: &mut Object<'_>) {
     match source {
         Source::Base64(data) => o.object("inlineData", |o| {

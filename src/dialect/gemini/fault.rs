@@ -1,7 +1,7 @@
 //! Errors: `google.rpc.Status` to a [`Fault`].
 //!
-//! The same shape comes as the body of an error answer, wrapped in an array of one (streams without `alt=sse`), and as a
-//! frame of a stream that has begun. Google's canonical status says less than the text does: a bad key is an
+//! The same shape comes as the body of an error answer, wrapped in an array of one (streams without `alt=sse`), and as
+//! a frame of a stream that has begun. Google's canonical status says less than the text does: a bad key is an
 //! `INVALID_ARGUMENT`, and so is a prompt that is too long (Gemini API, "Troubleshooting guide", seen 2026-11-21).
 
 use std::time::Duration;
@@ -116,7 +116,8 @@ fn kind<'a, I: Iterator<Item = &'a str>>(
             }
         }
         Some("RESOURCE_EXHAUSTED") => {
-            // "Check your plan and billing details" stands in every answer of this kind, so only the quota itself tells.
+            // "Check your plan and billing details" stands in every answer of this kind, so only the quota itself
+            // tells.
             let day = quotas().any(|quota| contains(quota, "PerDay") || contains(quota, "PerMonth"));
             if day || says("credits are depleted") || says("spending cap") || says("limit: 0,") {
                 FaultKind::QuotaExhausted

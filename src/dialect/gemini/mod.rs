@@ -90,8 +90,8 @@ fn resource(model: &str, out: &mut String) {
     }
 }
 
-/// One segment of a path (RFC 3986 section 3.3). The colon is encoded too, since it parts the model from the method, and
-/// so are the dots of `.` and `..`, which a server would take as steps.
+/// One segment of a path (RFC 3986 section 3.3). The colon is encoded too, since it parts the model from the method,
+/// and so are the dots of `.` and `..`, which a server would take as steps.
 fn segment(text: &str, out: &mut String) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let step = matches!(text, "." | "..");

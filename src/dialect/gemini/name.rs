@@ -3,8 +3,8 @@
 //! Gemini wants a name to begin with a letter or `_` and to have letters, digits, `_`, `.`, `:` and `-` only (API
 //! reference, `FunctionDeclaration`, seen 2026-11-21); OpenAI takes `3d_render` and `-x`. Such a name is sent behind a
 //! prefix, other bytes as `.` and two hexadecimal digits, and is put back when the model calls it. An answer is decoded
-//! without its request at hand, so the name itself must show that it was changed; one that begins with the prefix of its own
-//! is changed too.
+//! without its request at hand, so the name itself must show that it was changed; one that begins with the prefix of
+//! its own is changed too.
 
 use std::borrow::Cow;
 

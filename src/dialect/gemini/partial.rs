@@ -1,8 +1,8 @@
 //! The arguments of a call that comes in pieces (Vertex AI, `streamFunctionCallArguments`).
 //!
-//! Each piece names a place by JSONPath (RFC 9535) and brings a scalar, or the next part of a string. Places may come in any
-//! order, so the arguments are built as a tree and told once they are whole. We never ask for this form; a caller's own
-//! request that is passed through may, and recorded streams have it.
+//! Each piece names a place by JSONPath (RFC 9535) and brings a scalar, or the next part of a string. Places may come
+//! in any order, so the arguments are built as a tree and told once they are whole. We never ask for this form; a
+//! caller's own request that is passed through may, and recorded streams have it.
 
 use super::wire::Partial;
 use crate::wire::writer;

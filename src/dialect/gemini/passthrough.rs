@@ -28,8 +28,8 @@ pub(super) fn splice(body: &[u8], members: &Members, to: &To<'_>, patch: &mut Pa
     }
 }
 
-/// Watches one answer. Each frame is walked through once, without a tree and without allocation; that is exact, where a search
-/// for `"usageMetadata"` would also find the argument of a tool call that has this name.
+/// Watches one answer. Each frame is walked through once, without a tree and without allocation; that is exact, where a
+/// search for `"usageMetadata"` would also find the argument of a tool call that has this name.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     /// Candidates that were seen, and those that have a finish reason, a bit each; from the 64th on they share one.

@@ -182,7 +182,8 @@ fn is_empty(schema: &Raw<'_>) -> bool {
     })
 }
 
-/// Writes the schema as it is; Gemini wants it told that arguments are an object. Returns whether it was a schema at all.
+/// Writes the schema as it is; Gemini wants it told that arguments are an object. Returns whether it was a schema at
+/// all.
 fn object_schema(schema: &Raw<'_>, out: &mut Vec<u8>) -> bool {
     let Ok(Bag { extras }) = schema.read::<Bag<'_>>() else {
         out.extend_from_slice(br#"{"type":"object"}"#);

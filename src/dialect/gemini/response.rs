@@ -15,8 +15,8 @@ use crate::wire::writer;
 /// Most candidates an answer may have.
 pub(super) const MOST_CANDIDATES: usize = 64;
 
-/// Reads a whole answer. An array of answers is what `streamGenerateContent` sends without `alt=sse`: the same answer in
-/// pieces, so they are put together.
+/// Reads a whole answer. An array of answers is what `streamGenerateContent` sends without `alt=sse`: the same answer
+/// in pieces, so they are put together.
 pub(super) fn decode(body: &[u8]) -> Result<Response<'_>, Invalid> {
     let answers: Vec<Answer<'_>> = match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'[') => json::read(body)?,

@@ -1,8 +1,8 @@
 //! Streams: frames, each a whole `GenerateContentResponse`, to block events.
 //!
 //! Gemini has no block marks and no terminal mark: parts of one kind continue a block, and the stream ends with its
-//! body. A `finishReason` is no end either: recorded streams go on with content after it, and older models say `STOP` in
-//! every frame. So finishes are held back until the body ends, and the answer is whole if every candidate has one.
+//! body. A `finishReason` is no end either: recorded streams go on with content after it, and older models say `STOP`
+//! in every frame. So finishes are held back until the body ends, and the answer is whole if every candidate has one.
 
 use super::partial::Pieces;
 use super::response::{self, MOST_CANDIDATES, TRAFFIC};

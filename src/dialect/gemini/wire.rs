@@ -215,8 +215,8 @@ fn audio(details: &str) -> u64 {
     sum
 }
 
-/// A word, number or string without its quotes. Words have no escapes; what has some is none of ours, and is kept as it was
-/// written.
+/// A word, number or string without its quotes. Words have no escapes; what has some is none of ours, and is kept as it
+/// was written.
 fn bare(json: &str) -> &str {
     json.trim_matches('"')
 }
