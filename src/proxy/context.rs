@@ -43,6 +43,8 @@ pub struct Ctx {
     pub current: Option<Dispatched>,
     /// Why the call is refused, once it is.
     pub refusal: Option<Refusal>,
+    /// An attempt was settled already when its error reaches `error_while_proxy`: whether another is to be made.
+    pub decided: Option<bool>,
     /// Attempts dispatched.
     pub attempts: u32,
     pub outcome: Outcome,
@@ -101,6 +103,7 @@ impl Ctx {
             prepared: None,
             current: None,
             refusal: None,
+            decided: None,
             attempts: 0,
             outcome: Outcome::default(),
             share: None,

@@ -146,6 +146,10 @@ pub fn connect_failed(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
 
 /// Pingora's `error_while_proxy`: what the failure was, and whether another try may be made.
 pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut error: Box<Error>, reused: bool) -> Box<Error> {
+    if let Some(go_on) = ctx.decided.take() {
+        error.set_retry(go_on);
+        return error;
+    }
     let own_clock =
         [downstream::FIRST_BYTE_TIMEOUT, downstream::IDLE_TIMEOUT, downstream::EMPTY_ANSWER].contains(error.etype());
     if *error.etype() == downstream::DEADLINE || *error.etype() == downstream::DRAINING {

@@ -204,6 +204,7 @@ fn error_answer(body: &mut Option<Bytes>, ctx: &mut Ctx) -> Result<()> {
     }
     let leaks = provider.credentials.iter().any(|credential| contains(&raw, credential.secret.expose().as_bytes()));
     if ctx.attempt_failed(fault.clone()) {
+        ctx.decided = Some(true);
         let mut retry = Error::explain(ErrorType::HTTPStatus(fault.status.unwrap_or(502)), "the provider refused");
         retry.as_up();
         retry.set_retry(true);

@@ -11,11 +11,16 @@ pub struct TransStream {
     encoder: Box<dyn StreamEncoder>,
     /// Written, and not yet handed out.
     out: Vec<u8>,
+    /// Costs of the usage last reported.
+    costs: Costs,
 }
+
+/// Member names and decimal amounts.
+type Costs = Vec<(String, String)>;
 
 impl TransStream {
     pub fn new(frames: sse::Decoder, decoder: Box<dyn StreamDecoder>, encoder: Box<dyn StreamEncoder>) -> Self {
-        TransStream { frames, decoder, encoder, out: Vec::new() }
+        TransStream { frames, decoder, encoder, out: Vec::new(), costs: Costs::new() }
     }
 
     pub fn chunk(
@@ -26,12 +31,12 @@ impl TransStream {
         terms: &Terms,
     ) -> Result<Option<Bytes>, Broken> {
         let mut fault: Option<Fault> = None;
-        let (decoder, encoder, out) = (&mut self.decoder, &mut self.encoder, &mut self.out);
+        let (decoder, encoder, out, costs) = (&mut self.decoder, &mut self.encoder, &mut self.out, &mut self.costs);
         let mut each = |frame: sse::Frame<'_>| {
             if fault.is_some() || frame.comment {
                 return;
             }
-            let mut emit = |event: Event<'_>| show(&event, encoder.as_mut(), out, facts, terms, &mut fault);
+            let mut emit = |event: Event<'_>| show(&event, encoder.as_mut(), out, facts, terms, costs, &mut fault);
             if let Err(error) = decoder.frame(&frame, &mut emit) {
                 fault.get_or_insert(error);
             }
@@ -44,8 +49,9 @@ impl TransStream {
             fault.get_or_insert(broken_frame(&error));
         }
         if end && fault.is_none() {
-            let mut emit =
-                |event: Event<'_>| show(&event, self.encoder.as_mut(), &mut self.out, facts, terms, &mut fault);
+            let mut emit = |event: Event<'_>| {
+                show(&event, self.encoder.as_mut(), &mut self.out, facts, terms, &mut self.costs, &mut fault)
+            };
             if let Err(error) = self.decoder.end(&mut emit) {
                 fault.get_or_insert(error);
             }
@@ -69,12 +75,12 @@ fn show(
     out: &mut Vec<u8>,
     facts: &mut Facts,
     terms: &Terms,
+    costs: &mut Costs,
     fault: &mut Option<Fault>,
 ) {
     if fault.is_some() {
         return;
     }
-    let mut costs = Vec::new();
     match event {
         Event::Open { .. } | Event::Delta { .. } | Event::Finish { .. } => {
             facts.content = true;
@@ -83,7 +89,7 @@ fn show(
         Event::Usage(usage) => {
             facts.usage = Some(*usage);
             if terms.snapshot.cost_in_body != CostInBody::Never {
-                costs = terms.costs(Some(usage));
+                *costs = terms.costs(Some(usage));
             }
         }
         Event::End => facts.whole = true,
@@ -93,7 +99,7 @@ fn show(
         }
         _ => {}
     }
-    let shown = Shown { cached: false, costs: &costs, now: terms.now };
+    let shown = Shown { cached: false, costs, now: terms.now };
     encoder.event(event, &shown, out, &mut facts.losses);
 }
 
@@ -131,8 +137,9 @@ impl TransWhole {
         let mut out = Vec::with_capacity(body.len() + 256);
         if terms.stream {
             let mut encoder = terms.inbound.stream(terms.include_usage);
-            let mut fault = None;
-            response.events(&mut |event| show(&event, encoder.as_mut(), &mut out, facts, terms, &mut fault));
+            let (mut fault, mut costs) = (None, Costs::new());
+            response
+                .events(&mut |event| show(&event, encoder.as_mut(), &mut out, facts, terms, &mut costs, &mut fault));
         } else {
             facts.usage = response.usage;
             let costs = match terms.snapshot.cost_in_body {
