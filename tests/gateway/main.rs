@@ -1,0 +1,30 @@
+//! The real binary between raw sockets: scripted providers behind it, scripted callers before it.
+//!
+//! Threads and the standard library only, on both sides: an HTTP library would repair what these tests must see (odd
+//! chunks, cut streams, malformed heads). Each test starts its own gateway on ports of its own, so tests run side by
+//! side and share no state. What they hold the gateway to is the contract: the README and the configuration reference.
+
+#[cfg(test)]
+mod answers;
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod failover;
+#[cfg(test)]
+mod gateway;
+#[cfg(test)]
+mod metering;
+#[cfg(test)]
+mod operations;
+#[cfg(test)]
+mod passthrough;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod sandbox;
+#[cfg(test)]
+mod streams;
+#[cfg(test)]
+mod upstream;
