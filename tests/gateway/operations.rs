@@ -27,7 +27,7 @@ fn metrics_tell_what_happened() {
         let found = text.lines().any(|line| line.starts_with("portolan_") && line.contains(subject));
         assert!(found, "no metric of {subject}:\n{text}");
     }
-    for histogram in ["ttft", "duration"] {
+    for histogram in ["time_to_first_token", "duration"] {
         let found = text.lines().any(|line| line.contains(histogram) && line.contains("_bucket{"));
         assert!(found, "no histogram of {histogram}:\n{text}");
     }
