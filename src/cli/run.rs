@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora::apps::HttpServerOptions;
 use pingora::proxy::http_proxy_service;
 use pingora::server::Server;
 use pingora::server::ShutdownWatch;
@@ -78,10 +77,9 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
     let mut server = Server::new_with_opt_and_conf(Some(options), conf);
     server.bootstrap();
 
+    // No HTTP/2 with prior knowledge on the plain port: Pingora would read 24 bytes of each connection, without a bound in
+    // time, to look for its preface.
     let mut data = http_proxy_service(&server.configuration, Gateway::new(shared.clone()));
-    if let Some(app) = data.app_logic_mut() {
-        app.server_options = Some(http_options());
-    }
     for address in &snapshot.listen {
         data.add_tcp(&address.to_string());
     }
@@ -104,13 +102,6 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
     }
     super::greeting::say(&snapshot, file);
     server.run_forever()
-}
-
-fn http_options() -> HttpServerOptions {
-    let mut options = HttpServerOptions::default();
-    // HTTP/2 with prior knowledge beside HTTP/1.1, on the same plain port.
-    options.h2c = true;
-    options
 }
 
 /// The configuration's files.
