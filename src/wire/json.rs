@@ -355,7 +355,11 @@ pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Invalid> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
         Ok(_) => Err(Invalid { path: String::new(), message: "trailing characters after the JSON value".into() }),
-        Err(e) => Err(Invalid { path: e.path().to_string(), message: e.into_inner().to_string() }),
+        // The tracker writes `?` where it lost the way: text that is not JSON.
+        Err(e) => Err(Invalid {
+            path: e.path().to_string().trim_end_matches('?').trim_end_matches('.').to_owned(),
+            message: e.into_inner().to_string(),
+        }),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Requests, written: the IR into a provider's body, bent to the provider's quirks.
 
-use crate::dialect::{ReasoningStyle, To};
+use crate::dialect::{ReasoningStyle, To, Unsayable};
 use crate::ir::{Effort, Format, Losses, ReasoningWish, Request, Tool, ToolChoice};
 use crate::wire::json::{Number, Raw};
 use crate::wire::writer::{self, Array, Object};
@@ -9,7 +9,13 @@ use super::turns;
 use super::wire::{ORIGIN, is_nested, nested, write_nested};
 
 /// Writes the body for a target.
-pub fn encode(request: &Request<'_>, to: &To<'_>, out: &mut Vec<u8>, losses: &mut Losses) {
+///
+/// # Errors
+/// Several candidates are asked of a provider that gives one.
+pub fn encode(request: &Request<'_>, to: &To<'_>, out: &mut Vec<u8>, losses: &mut Losses) -> Result<(), Unsayable> {
+    if refuses(to, "n") && request.sampling.candidates.is_some_and(|n| n > 1) {
+        return Err(Unsayable { path: "n".into(), message: "this provider gives one candidate a call".into() });
+    }
     let own = request.origin == ORIGIN;
     let schemas = !to.quirks.no_json_schema && to.abilities.structured_output != Some(false);
     let instruction = match &request.format {
@@ -27,6 +33,13 @@ pub fn encode(request: &Request<'_>, to: &To<'_>, out: &mut Vec<u8>, losses: &mu
         top.rest();
         top.extras();
     });
+    Ok(())
+}
+
+/// Whether the provider refuses a member, under our name for it or its own.
+fn refuses(to: &To<'_>, name: &str) -> bool {
+    let theirs = to.quirks.rename.get(name).map_or(name, String::as_str);
+    to.quirks.refuses.iter().any(|refused| refused == name || refused == theirs)
 }
 
 struct Top<'o, 'w, 'r, 'l> {
@@ -42,15 +55,17 @@ struct Top<'o, 'w, 'r, 'l> {
 impl Top<'_, '_, '_, '_> {
     /// Writes a member under the provider's name for it, unless the provider refuses it.
     fn member(&mut self, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
-        let quirks = self.to.quirks;
-        let theirs = quirks.rename.get(name).map_or(name, String::as_str);
-        let refused = quirks.refuses.iter().any(|refused| refused == name || refused == theirs);
-        if refused || self.written.iter().any(|written| written == theirs) {
+        let theirs = self.to.quirks.rename.get(name).map_or(name, String::as_str);
+        if self.refuses(name) || self.written.iter().any(|written| written == theirs) {
             self.losses.dropped(name.to_owned());
             return;
         }
         self.written.push(theirs.to_owned());
         value(self.o.value(theirs));
+    }
+
+    fn refuses(&self, name: &str) -> bool {
+        refuses(self.to, name)
     }
 
     fn raw(&mut self, name: &str, raw: &Raw<'_>) {
@@ -217,8 +232,11 @@ impl Top<'_, '_, '_, '_> {
                     self.losses.altered("reasoning.max_tokens");
                     self.string("reasoning_effort", Effort::from_budget(budget).name());
                 }
-                // How much is left to the model, and that is its default.
-                (None, None) if wish.adaptive => self.losses.emulated("reasoning"),
+                // "Think, as much as you like": the level in the middle says so nearest.
+                (None, None) if wish.adaptive => {
+                    self.losses.emulated("reasoning");
+                    self.string("reasoning_effort", Effort::Medium.name());
+                }
                 (None, None) => {}
             },
             ReasoningStyle::Object => self.member("reasoning", |out| {
@@ -297,7 +315,10 @@ impl Top<'_, '_, '_, '_> {
         }
         self.bool("logprobs", sampling.logprobs);
         self.number("top_logprobs", sampling.top_logprobs);
-        self.number("n", sampling.candidates);
+        // One is what every provider gives unasked.
+        if sampling.candidates != Some(1) || self.own && !self.refuses("n") {
+            self.number("n", sampling.candidates);
+        }
     }
 
     fn rest(&mut self) {

@@ -170,7 +170,7 @@ impl Encoder {
                         id: thought.id.clone().map(Text::into_owned),
                         ..Reasoning::default()
                     },
-                    detailed: thought.issuer.is_some() || reasoning::is_signed(thought),
+                    detailed: reasoning::is_detailed(thought),
                     named: false,
                     begun: false,
                 };

@@ -86,9 +86,8 @@ fn assistant<'a>(
     *blocks = reasoning::take(message);
     let calls = message.tool_calls.take().unwrap_or_default();
     let mut said = content(message.content.take(), false)?;
-    if !calls.is_empty() || message.function_call.is_some() {
-        said.retain(|block| !matches!(&block.content, Content::Text { text, .. } if text.is_empty()));
-    }
+    // An empty text says nothing, and other dialects refuse it.
+    said.retain(|block| !matches!(&block.content, Content::Text { text, .. } if text.is_empty()));
     blocks.append(&mut said);
     if let Some(refusal) = some(message.refusal.take()) {
         blocks.push(Block::new(Content::Refusal(refusal)));

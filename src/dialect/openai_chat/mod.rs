@@ -40,8 +40,7 @@ impl Outbound for Face {
         out: &mut Vec<u8>,
         losses: &mut Losses,
     ) -> Result<(), Unsayable> {
-        body::encode(request, to, out, losses);
-        Ok(())
+        body::encode(request, to, out, losses)
     }
 
     fn decode<'a>(&self, body: &'a [u8]) -> Result<Response<'a>, Invalid> {

@@ -91,9 +91,18 @@ pub fn is_bare_google(thought: &Reasoning<'_>) -> bool {
         && thought.issuer.as_ref().is_some_and(|issuer| issuer == GEMINI)
 }
 
-/// Whether text alone would lose something.
-pub fn is_signed(thought: &Reasoning<'_>) -> bool {
-    thought.signature.is_some() || thought.encrypted.is_some()
+/// Whether a text alone would lose something of one thought.
+pub fn is_detailed(thought: &Reasoning<'_>) -> bool {
+    thought.signature.is_some()
+        || thought.encrypted.is_some()
+        || thought.issuer.is_some()
+        || thought.id.is_some()
+        || thought.summary
+}
+
+/// Whether a text alone would lose something of them all.
+pub fn are_detailed(thoughts: &[&Reasoning<'_>]) -> bool {
+    thoughts.len() > 1 || thoughts.iter().any(|thought| is_detailed(thought))
 }
 
 /// Writes the texts of all thoughts as one member.

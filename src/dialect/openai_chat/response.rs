@@ -298,7 +298,7 @@ fn write_message(o: &mut Object<'_>, response: &Response<'_>, candidate: &Candid
         None => o.null("content"),
     }
     reasoning::write_text(o, "reasoning_content", &thoughts);
-    if thoughts.iter().any(|thought| reasoning::is_signed(thought)) {
+    if reasoning::are_detailed(&thoughts) {
         reasoning::write_details(o, &thoughts);
     }
     if refusal.is_empty() {

@@ -1,13 +1,8 @@
 //! An answer that is passed through, watched: content, usage, faults and the end, without copying anything.
 //!
-//! Each frame is read once by visitors that keep flags and borrowed spans, so a frame that only carries content costs
-//! no allocation. Reading the JSON, rather than searching for words in it, is what tells a member `usage` from a
-//! model that writes about `"usage"`.
-
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+//! Each frame is walked once by a cursor that keeps flags and borrowed spans; only usage and faults are then read as
+//! JSON. (serde_json's skipping allocates for nested values, so it cannot do this walk.) Walking, rather than searching
+//! for words, is what tells a member `usage` from a model that writes about `"usage"`.
 
 use crate::dialect::{Seen, Sniffer};
 use crate::ir::{Fault, FaultKind, Usage};
@@ -36,10 +31,7 @@ impl Sniffer for Watch {
             self.done = true;
             return Seen { end: true, ..Seen::default() };
         }
-        let view = match serde_json::from_str::<View<'_>>(data) {
-            Ok(view) => view,
-            Err(e) => return self.garbage(&e),
-        };
+        let Some(view) = View::read(data.as_bytes()) else { return self.garbage(data.as_bytes()) };
         let mut seen = self.look(&view);
         if seen.fault.is_none() && frame.event == "error" {
             self.failed = true;
@@ -49,10 +41,7 @@ impl Sniffer for Watch {
     }
 
     fn body(&mut self, body: &[u8]) -> Seen {
-        let view = match serde_json::from_slice::<View<'_>>(body) {
-            Ok(view) => view,
-            Err(e) => return self.garbage(&e),
-        };
+        let Some(view) = View::read(body) else { return self.garbage(body) };
         let mut seen = self.look(&view);
         if seen.fault.is_none() && view.choices.is_none() {
             self.failed = true;
@@ -86,37 +75,35 @@ impl Watch {
         }
     }
 
-    fn garbage(&mut self, error: &serde_json::Error) -> Seen {
+    fn garbage(&mut self, data: &[u8]) -> Seen {
         self.failed = true;
-        let message = format!("not a chat completion: {}", clip(&error.to_string(), 300));
+        let start = String::from_utf8_lossy(data.get(..200).unwrap_or(data));
+        let message = format!("not a chat completion: {}", clip(&start, 200));
         Seen { fault: Some(Fault::new(FaultKind::Garbage, message)), ..Seen::default() }
     }
 }
 
 /// Usage in a value; Groq wraps it in a member of its own.
-fn counted(raw: &RawValue) -> Option<Usage> {
+fn counted(json: &[u8]) -> Option<Usage> {
     crate::shape! { struct Wrapped { usage "usage": Raw<'a> } }
-    let raw = Raw::parse(raw.get()).ok()?;
+    let raw = parse(json)?;
     usage::read(Some(&raw)).or_else(|| usage::read(raw.read::<Wrapped<'_>>().ok()?.usage.as_ref()))
 }
 
-/// What matters of a chunk or an answer.
+fn parse(json: &[u8]) -> Option<Raw<'_>> {
+    Raw::parse(std::str::from_utf8(json).ok()?).ok()
+}
+
+/// What matters of a chunk or an answer. Spans are values that are not null.
 #[derive(Default)]
 struct View<'a> {
     choices: Option<Choices<'a>>,
-    usage: Option<&'a RawValue>,
-    groq: Option<&'a RawValue>,
-    error: Option<&'a RawValue>,
+    usage: Option<&'a [u8]>,
+    groq: Option<&'a [u8]>,
+    error: Option<&'a [u8]>,
     /// `"object":"error"`, with the text of the error beside it (Mistral).
     refused: bool,
-    message: Option<&'a RawValue>,
-}
-
-impl View<'_> {
-    fn fault(&self) -> Option<Fault> {
-        let error = self.error.or(self.message.filter(|_| self.refused))?;
-        Raw::parse(error.get()).ok().map(|raw| fault::in_stream(&raw))
-    }
+    message: Option<&'a [u8]>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -124,143 +111,198 @@ struct Choices<'a> {
     begun: u128,
     finished: u128,
     content: bool,
-    usage: Option<&'a RawValue>,
+    usage: Option<&'a [u8]>,
 }
 
-/// One choice.
-#[derive(Default)]
-struct Choice<'a> {
-    index: u32,
-    finished: bool,
-    content: bool,
-    usage: Option<&'a RawValue>,
-}
-
-/// Whether a delta or message says more than its role.
-struct Says(bool);
-
-/// Implements `Deserialize` for a view of an object: known members are looked at, others skipped.
-macro_rules! view {
-    ($name:ident, $lifetime:lifetime, |$view:ident, $map:ident| { $($key:literal => $look:expr,)* }) => {
-        impl<'de: $lifetime, $lifetime> Deserialize<'de> for $name<$lifetime> {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Members<'a>(std::marker::PhantomData<&'a ()>);
-                impl<'de: 'a, 'a> Visitor<'de> for Members<'a> {
-                    type Value = $name<'a>;
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str("an object")
-                    }
-                    fn visit_map<A: MapAccess<'de>>(self, mut $map: A) -> Result<$name<'a>, A::Error> {
-                        const NAMES: &[&str] = &[$($key),*];
-                        let mut $view = $name::default();
-                        while let Some(Name(name)) = $map.next_key_seed(Names(NAMES))? {
-                            match name {
-                                $(Some($key) => $look,)*
-                                _ => { $map.next_value::<IgnoredAny>()?; }
-                            }
-                        }
-                        Ok($view)
-                    }
+impl<'a> View<'a> {
+    /// `None`: not an object, or choices that are none.
+    fn read(json: &'a [u8]) -> Option<Self> {
+        let mut view = View::default();
+        let mut cursor = Cursor { rest: json };
+        cursor.members(|name, cursor| {
+            match name {
+                b"choices" if cursor.peek()? == b'[' => {
+                    let choices = view.choices.insert(Choices::default());
+                    return cursor.items(|cursor| choices.read(cursor));
                 }
-                deserializer.deserialize_map(Members(std::marker::PhantomData))
-            }
-        }
-    };
-}
-
-view!(View, 'a, |view, map| {
-    "choices" => view.choices = map.next_value()?,
-    "usage" => view.usage = map.next_value()?,
-    "x_groq" => view.groq = map.next_value()?,
-    "error" => view.error = map.next_value()?,
-    "message" => view.message = map.next_value()?,
-    "object" => view.refused = map.next_value::<&'de RawValue>()?.get() == r#""error""#,
-});
-
-view!(Choice, 'a, |choice, map| {
-    "index" => choice.index = map.next_value::<&'de RawValue>()?.get().parse().unwrap_or(0),
-    "delta" => choice.content |= map.next_value::<Option<Says>>()?.is_some_and(|says| says.0),
-    "message" => choice.content |= map.next_value::<Option<Says>>()?.is_some_and(|says| says.0),
-    "finish_reason" => choice.finished = says(map.next_value::<&'de RawValue>()?),
-    "usage" => choice.usage = map.next_value()?,
-});
-
-/// A member's name, as one of those looked for.
-struct Name(Option<&'static str>);
-
-/// Reads a member's name without keeping it.
-struct Names(&'static [&'static str]);
-
-impl<'de> serde::de::DeserializeSeed<'de> for Names {
-    type Value = Name;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Name, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Names {
-    type Value = Name;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a member name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Name, E> {
-        Ok(Name(self.0.iter().find(|known| **known == name).copied()))
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Choices<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Items<'a>(std::marker::PhantomData<&'a ()>);
-        impl<'de: 'a, 'a> Visitor<'de> for Items<'a> {
-            type Value = Choices<'a>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of choices")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Choices<'a>, A::Error> {
-                let mut choices = Choices::default();
-                while let Some(choice) = seq.next_element::<Choice<'a>>()? {
-                    let bit = 1_u128.checked_shl(choice.index).unwrap_or(1 << 127);
-                    choices.begun |= bit;
-                    if choice.finished {
-                        choices.finished |= bit;
-                    }
-                    choices.content |= choice.content || choice.finished;
-                    choices.usage = choices.usage.or(choice.usage);
+                b"choices" => cursor.value().filter(|value| !says(value))?,
+                b"usage" => *view.usage.insert(cursor.value()?),
+                b"x_groq" => *view.groq.insert(cursor.value()?),
+                b"error" => *view.error.insert(cursor.value()?),
+                b"message" => *view.message.insert(cursor.value()?),
+                b"object" => {
+                    let value = cursor.value()?;
+                    view.refused = value == br#""error""#;
+                    value
                 }
-                Ok(choices)
-            }
-        }
-        deserializer.deserialize_seq(Items(std::marker::PhantomData))
+                _ => cursor.value()?,
+            };
+            Some(())
+        })?;
+        cursor.peek().is_none().then_some(view)
+    }
+
+    fn fault(&self) -> Option<Fault> {
+        let error = self.error.filter(|error| says(error)).or(self.message.filter(|_| self.refused))?;
+        Some(fault::in_stream(&parse(error)?))
     }
 }
 
-impl<'de> Deserialize<'de> for Says {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Says;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
+impl<'a> Choices<'a> {
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Option<()> {
+        let (mut index, mut content, mut finished) = (0_u32, false, false);
+        let usage = &mut self.usage;
+        cursor.members(|name, cursor| {
+            match name {
+                b"index" => index = std::str::from_utf8(cursor.value()?).ok()?.parse().unwrap_or(0),
+                b"delta" | b"message" if cursor.peek()? == b'{' => cursor.members(|name, cursor| {
+                    // What stands beside the content rather than is content.
+                    const BESIDE: [&[u8]; 8] =
+                        [b"role", b"channel", b"name", b"index", b"token_id", b"obfuscation", b"padding", b"p"];
+                    content |= says(cursor.value()?) && !BESIDE.contains(&name);
+                    Some(())
+                })?,
+                b"delta" | b"message" => drop(cursor.value().filter(|value| *value == b"null")?),
+                b"finish_reason" => finished = says(cursor.value()?),
+                b"usage" => *usage = Some(cursor.value()?),
+                _ => drop(cursor.value()?),
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Says, A::Error> {
-                // What stands beside the content rather than is content.
-                const BESIDE: &[&str] =
-                    &["role", "channel", "name", "index", "token_id", "obfuscation", "padding", "p"];
-                let mut any = false;
-                while let Some(Name(beside)) = map.next_key_seed(Names(BESIDE))? {
-                    let value = map.next_value::<&'de RawValue>()?;
-                    any |= beside.is_none() && says(value);
-                }
-                Ok(Says(any))
-            }
+            Some(())
+        })?;
+        let bit = 1_u128.checked_shl(index).unwrap_or(1 << 127);
+        self.begun |= bit;
+        if finished {
+            self.finished |= bit;
         }
-        deserializer.deserialize_map(Members)
+        self.content |= content || finished;
+        Some(())
     }
 }
 
 /// Whether a value is more than null or empty.
-fn says(value: &RawValue) -> bool {
-    !matches!(value.get(), "null" | r#""""# | "[]" | "{}")
+fn says(value: &[u8]) -> bool {
+    !matches!(value, b"null" | br#""""# | b"[]" | b"{}")
+}
+
+/// A place in JSON. Skips without checking what it skips: the body is passed on whatever it is. `None` is JSON cut
+/// short, or another kind of value than the one asked for.
+struct Cursor<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    /// The next byte that is not space.
+    fn peek(&mut self) -> Option<u8> {
+        self.rest = self.rest.trim_ascii_start();
+        self.rest.first().copied()
+    }
+
+    fn eat(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        if found {
+            self.rest = self.rest.get(1..).unwrap_or_default();
+        }
+        found
+    }
+
+    /// Reads an object; the visitor is given each name, as it is written, and takes the value.
+    fn members(&mut self, mut visit: impl FnMut(&'a [u8], &mut Self) -> Option<()>) -> Option<()> {
+        if !self.eat(b'{') {
+            return None;
+        }
+        if self.eat(b'}') {
+            return Some(());
+        }
+        loop {
+            self.peek()?;
+            let name = self.string()?;
+            let name = name.get(1..name.len() - 1)?;
+            if !self.eat(b':') {
+                return None;
+            }
+            visit(name, self)?;
+            if self.eat(b'}') {
+                return Some(());
+            }
+            if !self.eat(b',') {
+                return None;
+            }
+        }
+    }
+
+    /// Reads an array; the visitor takes each item.
+    fn items(&mut self, mut visit: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        if !self.eat(b'[') {
+            return None;
+        }
+        if self.eat(b']') {
+            return Some(());
+        }
+        loop {
+            visit(self)?;
+            if self.eat(b']') {
+                return Some(());
+            }
+            if !self.eat(b',') {
+                return None;
+            }
+        }
+    }
+
+    /// Takes one value, whatever it is.
+    fn value(&mut self) -> Option<&'a [u8]> {
+        match self.peek()? {
+            b'"' => self.string(),
+            b'{' | b'[' => self.nest(),
+            _ => {
+                let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']') || byte.is_ascii_whitespace();
+                let end = self.rest.iter().position(ends).unwrap_or(self.rest.len());
+                self.take(end).filter(|value| !value.is_empty())
+            }
+        }
+    }
+
+    /// Takes a string with its quotes.
+    fn string(&mut self) -> Option<&'a [u8]> {
+        let end = string_end(self.rest)?;
+        self.take(end)
+    }
+
+    /// Takes an object or array by counting brackets.
+    fn nest(&mut self) -> Option<&'a [u8]> {
+        let (mut at, mut depth) = (0, 0_usize);
+        loop {
+            match self.rest.get(at)? {
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth = depth.checked_sub(1)?,
+                b'"' => at += string_end(self.rest.get(at..)?)? - 1,
+                _ => {}
+            }
+            at += 1;
+            if depth == 0 {
+                return self.take(at);
+            }
+        }
+    }
+
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(taken)
+    }
+}
+
+/// The length of the string that `json` begins with, quotes included.
+fn string_end(json: &[u8]) -> Option<usize> {
+    if json.first() != Some(&b'"') {
+        return None;
+    }
+    let mut at = 1;
+    loop {
+        at += memchr::memchr2(b'"', b'\\', json.get(at..)?)?;
+        match json.get(at)? {
+            b'"' => return Some(at + 1),
+            _ => at += 2,
+        }
+    }
 }

@@ -39,6 +39,8 @@ struct Candidate {
     /// Number of the next block.
     next: u32,
     open: Open,
+    /// The thought that is open has its signature: more text is another thought.
+    sealed: bool,
     calls: Vec<Tool>,
     finish: Option<Finish<'static>>,
 }
@@ -308,9 +310,10 @@ impl Candidate {
     }
 
     fn thought(&mut self, text: Text<'_>, emit: &mut Emit<'_>) {
-        if matches!(self.open, Open::Reasoning(_)) {
+        if matches!(self.open, Open::Reasoning(_)) && !self.sealed {
             self.emit(Delta::Text(text), emit);
         } else {
+            self.close(emit);
             self.turn(Open::Reasoning(Key::default()), emit, |_| {
                 Content::Reasoning(Reasoning { text: Some(text), ..Reasoning::default() })
             });
@@ -325,16 +328,22 @@ impl Candidate {
         };
         let Some(thought) = reasoning::detail(detail) else { return };
         let same = match &self.open {
+            // OpenAI's items: summary, then encryption, under one id.
+            Open::Reasoning(open) if open.id.is_some() && open.id == key.id && thought.text.is_none() => true,
+            Open::Reasoning(_) if self.sealed => false,
+            // A signature alone, for text that came by another carrier.
             Open::Reasoning(open) if *open == Key::default() => thought.text.is_none() && thought.encrypted.is_none(),
-            Open::Reasoning(open) => {
-                (open.index == key.index && open.kind == key.kind)
-                    || (open.id.is_some() && open.id == key.id && thought.text.is_none())
-            }
+            Open::Reasoning(open) => open.index == key.index && open.kind == key.kind,
             _ => false,
         };
+        let seals = thought.signature.is_some() || thought.encrypted.is_some();
         if !same {
-            return self.turn(Open::Reasoning(key), emit, |_| Content::Reasoning(thought));
+            self.close(emit);
+            self.turn(Open::Reasoning(key), emit, |_| Content::Reasoning(thought));
+            self.sealed = seals;
+            return;
         }
+        self.sealed |= seals;
         if let Some(text) = thought.text {
             self.emit(Delta::Text(text), emit);
         }
@@ -479,6 +488,7 @@ impl Candidate {
         emit(Event::Close { candidate: self.index, block: self.next });
         self.next += 1;
         self.open = Open::Nothing;
+        self.sealed = false;
     }
 }
 

@@ -126,17 +126,17 @@ impl Turns<'_, '_> {
         if thoughts.is_empty() {
             return;
         }
-        let signed = thoughts.iter().any(|thought| reasoning::is_signed(thought));
+        let proofs = thoughts.iter().any(|thought| thought.signature.is_some() || thought.encrypted.is_some());
         match self.to.quirks.reasoning {
             ReasoningStyle::Object => {
                 reasoning::write_text(o, "reasoning", &thoughts);
-                if signed {
+                if reasoning::are_detailed(&thoughts) {
                     reasoning::write_details(o, &thoughts);
                 }
             }
             ReasoningStyle::Thinking | ReasoningStyle::EnableThinking => {
                 reasoning::write_text(o, "reasoning_content", &thoughts);
-                if signed {
+                if proofs {
                     self.lost("reasoning_details");
                 }
             }
