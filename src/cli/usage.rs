@@ -45,16 +45,17 @@ pub fn run(file: &Path, asked: &Asked, out: &mut dyn Write, err: &mut dyn Write)
             }
         }
     }
-    let rows = Ledger::read_only(&snapshot.state_dir).and_then(|ledger| ledger.usage(&query));
-    let rows = match rows {
-        Ok(rows) => rows,
+    let read =
+        Ledger::read_only(&snapshot.state_dir).and_then(|ledger| Ok((ledger.usage(&query)?, ledger.total(&query)?)));
+    let (rows, total) = match read {
+        Ok(read) => read,
         Err(error) => {
             writeln!(err, "portolan: the ledger in {} cannot be read: {error}", snapshot.state_dir.display())?;
             return Ok(ExitCode::FAILURE);
         }
     };
     if asked.json {
-        out.write_all(&usage::json(&rows, &snapshot.currencies))?;
+        out.write_all(&usage::json(&rows, &total, &snapshot.currencies))?;
         writeln!(out)?;
     } else {
         table(&rows, &query, out)?;

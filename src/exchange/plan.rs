@@ -79,6 +79,8 @@ impl Plan {
                 }
             }
         }
+        // Whatever is cooling comes after everything that is not, fallbacks included; sorting keeps the order otherwise.
+        candidates.sort_by_key(|candidate| candidate.health.cooling_until(now.mono).is_some());
         let Some(first) = candidates.first() else {
             return Err(Refusal::NoRegion { regions: call.controls.region.join(", ") });
         };

@@ -143,11 +143,11 @@ async fn usage(session: &mut Session, ctx: &mut Ctx, key: &str) -> Result<Next, 
     let currencies = ctx.served.snapshot.currencies.clone();
     let read = tokio::task::spawn_blocking(move || {
         ledger.flush(Duration::from_secs(1));
-        ledger.usage(&query)
+        ledger.usage(&query).and_then(|rows| Ok((rows, ledger.total(&query)?)))
     })
     .await;
     match read {
-        Ok(Ok(rows)) => answer(session, ctx, crate::store::usage::json(&rows, &currencies)).await,
+        Ok(Ok((rows, total))) => answer(session, ctx, crate::store::usage::json(&rows, &total, &currencies)).await,
         _ => Err(Some(Refusal::LedgerUnavailable)),
     }
 }

@@ -103,23 +103,6 @@ pub struct UsageRow {
     pub estimated: u64,
 }
 
-impl UsageRow {
-    /// Adds another group's sums. Requests with attempts in both groups count twice then; groups of one grouping by
-    /// model share a request only in a fallback.
-    pub fn add(&mut self, other: &UsageRow) {
-        self.requests += other.requests;
-        self.attempts += other.attempts;
-        self.errors += other.errors;
-        self.input += other.input;
-        self.output += other.output;
-        self.cached += other.cached;
-        self.reasoning += other.reasoning;
-        self.cost += other.cost;
-        self.unpriced += other.unpriced;
-        self.estimated += other.estimated;
-    }
-}
-
 impl Ledger {
     /// Opens the ledger of a state directory and begins to drain the journal into it.
     ///
@@ -168,6 +151,15 @@ impl Ledger {
     /// Drains that failed (a locked or broken database); they are tried again.
     pub fn failures(&self) -> u64 {
         self.drained.failures.load(Relaxed)
+    }
+
+    /// Sums over all that a query asks for, whatever its grouping.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn total(&self, query: &Query) -> rusqlite::Result<UsageRow> {
+        let whole = Query { group_by: Vec::new(), ..query.clone() };
+        Ok(self.usage(&whole)?.pop().unwrap_or_default())
     }
 
     /// Sums by group, the dearest first.

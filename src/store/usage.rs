@@ -6,16 +6,12 @@ use crate::policy::price;
 use crate::wire::json::Number;
 use crate::wire::writer::{self, Object};
 
-/// Rows and their totals.
-pub fn json(rows: &[UsageRow], currencies: &[Currency]) -> Vec<u8> {
+/// Rows of groups, and the sums over all of them: a fold of its own, since a request with attempts in two groups is one.
+pub fn json(rows: &[UsageRow], total: &UsageRow, currencies: &[Currency]) -> Vec<u8> {
     let mut out = Vec::with_capacity(256 + rows.len() * 256);
-    let mut total = UsageRow::default();
-    for row in rows {
-        total.add(row);
-    }
     writer::object(&mut out, |o| {
         o.string("object", "usage");
-        o.object("total", |o| figures(&total, currencies, o));
+        o.object("total", |o| figures(total, currencies, o));
         o.array("data", |a| {
             for row in rows {
                 a.object(|o| {

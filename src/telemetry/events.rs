@@ -30,9 +30,7 @@ impl AttemptFinished<'_> {
                 }
             }
         }
-        if settlement.cost != 0 {
-            metrics.cost.with_label_values(&[provider, model]).inc_by(settlement.cost as f64 / 1e9);
-        }
+        metrics.cost.with_label_values(&[provider, model]).inc_by(settlement.cost as f64 / 1e9);
         if settlement.unpriced {
             metrics.unpriced.with_label_values(&[provider, model, target]).inc();
         }

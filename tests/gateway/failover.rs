@@ -11,7 +11,7 @@ use super::upstream::{Framing, Reply, Step, Upstream};
 
 /// Quick retries, and waiting times that a test can afford.
 const QUICK: &str = "retry: { tries: 1, pause: 10ms, max_pause: 50ms }\n\
-    timeouts: { connect: 1s, first_byte: 600ms, idle: 600ms, total: 15s }\n";
+    timeouts: { connect: 1s, first_byte: 600ms, answer: 600ms, idle: 600ms, total: 15s }\n";
 
 fn rescuer() -> Upstream {
     Upstream::start(|attempt| answers::good(&attempt.json(), "rescued it is"))

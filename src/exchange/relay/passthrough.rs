@@ -14,23 +14,45 @@ pub struct PassStream {
     most_held: usize,
     /// With `hide_usage`: the beginning of a frame whose end has not come yet, since it may be the one to cut out.
     tail: Bytes,
+    /// The terminal mark was seen.
+    ended: bool,
 }
 
 impl PassStream {
     pub fn new(sniffer: Box<dyn Sniffer>, frames: sse::Decoder, hide_usage: bool, most_held: usize) -> Self {
-        PassStream { sniffer, frames, hide_usage, held: Vec::new(), held_bytes: 0, most_held, tail: Bytes::new() }
+        PassStream {
+            sniffer,
+            frames,
+            hide_usage,
+            held: Vec::new(),
+            held_bytes: 0,
+            most_held,
+            tail: Bytes::new(),
+            ended: false,
+        }
     }
 
     pub fn chunk(&mut self, chunk: Bytes, end: bool, facts: &mut Facts) -> Result<Option<Bytes>, Broken> {
         let mut fault = None;
+        if self.ended {
+            // What comes after the terminal mark is no part of the answer.
+            return Ok(None);
+        }
         let mut ended = false;
         let mut watch = Watch { cut: None, frame_start: 0, carried: self.tail.len(), last_end: None };
         let sniffer = &mut self.sniffer;
         let hide = self.hide_usage;
+        let mut end_at = None;
         let mut each = |frame: sse::Frame<'_>| {
+            if ended {
+                return;
+            }
             let seen = sniffer.frame(&frame);
             facts.see(&seen);
-            ended |= seen.end;
+            if seen.end {
+                ended = true;
+                end_at = Some(frame.end);
+            }
             if fault.is_none() {
                 fault = seen.fault;
             }
@@ -40,14 +62,22 @@ impl PassStream {
         if end && read.is_ok() {
             read = self.frames.end(&mut each);
         }
+        self.ended = ended;
         facts.whole |= ended || self.sniffer.whole();
-        let out = if self.hide_usage { self.without_usage(chunk, &watch, end) } else { chunk };
+        let chunk = match end_at {
+            Some(at) if at > 0 => chunk.slice(..at.min(chunk.len())),
+            _ => chunk,
+        };
+        let out = if self.hide_usage { self.without_usage(chunk, &watch, end || ended) } else { chunk };
         if let Err(error) = read {
             return Err(Broken { fault: broken_frame(&error), before: Some(out), told: false });
         }
         if let Some(fault) = fault {
             // The provider's own error event is in its caller's dialect: it passes as it is.
             return Err(Broken { fault, before: Some(out), told: true });
+        }
+        if end && !facts.content {
+            return Err(not_an_answer("it has no content.").into());
         }
         let out = self.hold(out, facts)?;
         if end && !facts.whole {
