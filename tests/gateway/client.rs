@@ -41,11 +41,23 @@ impl Response {
         frames(self.text())
     }
 
-    /// The data of each frame that is JSON.
+    /// The data of each frame, which must be JSON; `[DONE]` is left out.
+    #[track_caller]
     pub fn events(&self) -> Vec<Value> {
-        let data = self.frames();
-        let data = data.iter().filter_map(|frame| frame.lines().find_map(|line| line.strip_prefix("data: ")));
-        data.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
+        let frames = self.frames();
+        let data = frames.iter().filter_map(|frame| data(frame)).filter(|data| *data != "[DONE]");
+        data.map(|data| serde_json::from_str(data).unwrap_or_else(|error| panic!("{error}: {self}"))).collect()
+    }
+
+    /// The error that a stream ends in.
+    #[track_caller]
+    pub fn last_error(&self) -> Value {
+        assert!(!self.text().contains("[DONE]"), "a broken stream looks whole: {self}");
+        let frames = self.frames();
+        let last = frames.last().and_then(|frame| data(frame)).unwrap_or_default();
+        let last: Value = serde_json::from_str(last).unwrap_or_else(|error| panic!("the last frame: {error}: {self}"));
+        assert!(last["error"]["message"].as_str().is_some_and(|message| !message.is_empty()), "{self}");
+        last["error"].clone()
     }
 
     /// The text that a streamed chat completion says.
@@ -76,6 +88,10 @@ impl std::fmt::Display for Response {
         let end = if self.whole { "" } else { " (cut)" };
         write!(f, "{} {:?}{end}: {}", self.status, self.headers, String::from_utf8_lossy(&self.body))
     }
+}
+
+fn data(frame: &str) -> Option<&str> {
+    frame.lines().find_map(|line| line.strip_prefix("data: "))
 }
 
 pub fn frames(text: &str) -> Vec<String> {

@@ -202,16 +202,18 @@ impl Gateway {
         got.json()
     }
 
-    /// Waits until a figure of the total usage of `main` has reached a value, and gives the total.
+    /// Waits until that many attempts of `main` are counted and no call is under way, and gives the total usage. An
+    /// attempt is counted when it begins; its tokens are known when it is over, a moment after the caller has the end.
     #[track_caller]
-    pub fn wait_usage(&self, figure: &str, value: u64) -> Value {
+    pub fn settled(&self, attempts: u64) -> Value {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             let total = self.usage(SECRET)["total"].clone();
-            if total[figure].as_u64().is_some_and(|now| now >= value) {
-                return total;
+            let enough = total["attempts"].as_u64().is_some_and(|now| now >= attempts);
+            if enough && self.metric("portolan_requests_in_flight", &[]) == 0.0 {
+                return self.usage(SECRET)["total"].clone();
             }
-            assert!(Instant::now() < deadline, "`{figure}` never reached {value}: {total}\n{}", self.logs());
+            assert!(Instant::now() < deadline, "never {attempts} attempts, all over: {total}\n{}", self.logs());
             thread::sleep(Duration::from_millis(50));
         }
     }
@@ -227,6 +229,7 @@ impl Gateway {
     #[track_caller]
     pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let text = self.metrics();
+        assert!(text.contains(&format!("# TYPE {name} ")), "no metric {name}:\n{text}");
         let series = text.lines().filter(|line| {
             let rest = line.strip_prefix(name).unwrap_or("x");
             rest.starts_with(['{', ' ']) && labels.iter().all(|label| rest.contains(label))

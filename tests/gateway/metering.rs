@@ -10,7 +10,7 @@ use super::gateway::{Gateway, OTHER_SECRET, SECRET, ask, ask_stream, config};
 use super::upstream::{Reply, Step, Upstream};
 
 /// Prices for the model `NAME-real`: dollars for a million tokens.
-fn priced(text: &str, name: &str) -> String {
+pub fn priced(text: &str, name: &str) -> String {
     let row = format!("model: {name}-real");
     text.replacen(&row, &format!("{row}, price: {{ input: 10, output: 100, cached: 1 }}"), 1)
 }
@@ -27,7 +27,7 @@ fn usage_and_cost_are_what_the_provider_reported() {
     let got = client::post(gateway.data, "/v1/chat/completions", &other, ask("open-one", "x").to_string());
     assert_eq!(got.status, 200, "{got}");
 
-    let total = gateway.wait_usage("requests", 3);
+    let total = gateway.settled(3);
     for (figure, value) in [
         ("requests", 3),
         ("attempts", 3),
@@ -62,7 +62,7 @@ fn failed_attempts_are_rows_too() {
     let mut body = ask("alias", "x");
     body["fallback"] = json!(["backup"]);
     assert_eq!(gateway.chat(&body).status, 200);
-    let total = gateway.wait_usage("attempts", 3);
+    let total = gateway.settled(3);
     assert_eq!((&total["requests"], &total["attempts"]), (&json!(1), &json!(3)), "{total}");
     assert_eq!(total["input_tokens"], answers::PROMPT_TOKENS, "a failed attempt used nothing: {total}");
 }
@@ -88,7 +88,7 @@ fn a_client_that_leaves_a_stream_is_metered() {
     reading.until_frames(10).unwrap();
     drop(connection);
     upstream.wait_gone(Duration::from_secs(5));
-    let total = gateway.wait_usage("attempts", 1);
+    let total = gateway.settled(1);
     let output = total["output_tokens"].as_u64().unwrap();
     assert!((5..200).contains(&output), "about ten words were generated: {total}");
     assert!(total["input_tokens"].as_u64().unwrap() > 0, "{total}");
@@ -108,7 +108,7 @@ fn a_client_that_leaves_before_the_answer_is_metered() {
         upstream.wait("the call", Duration::from_secs(5), |journal| journal.len() == 1);
         drop(connection);
         upstream.wait_gone(Duration::from_secs(5));
-        let total = gateway.wait_usage("attempts", 1);
+        let total = gateway.settled(1);
         assert_eq!(total["attempts"], 1, "{total}");
         assert_eq!(upstream.count(), 1, "nobody waits for a second try");
     }
@@ -156,7 +156,7 @@ fn what_was_dispatched_survives_kill_9() {
     upstream.wait("all calls", Duration::from_secs(5), |journal| journal.len() == 22);
     gateway.kill9();
     gateway.start_again();
-    let total = gateway.wait_usage("attempts", 22);
+    let total = gateway.settled(22);
     assert_eq!(total["attempts"], 22, "one row for each attempt that the provider saw: {total}");
     assert_eq!(total["requests"], 22, "{total}");
     assert!(
@@ -166,7 +166,7 @@ fn what_was_dispatched_survives_kill_9() {
     // Counted once, however often it starts.
     gateway.kill9();
     gateway.start_again();
-    let again = gateway.wait_usage("attempts", 22);
+    let again = gateway.settled(22);
     assert_eq!(again, total);
 }
 
@@ -189,7 +189,7 @@ fn a_call_whose_price_is_unknown_is_flagged() {
     let upstream = Upstream::always(answers::whole("fine"));
     let gateway = Gateway::start(&config(&[("alias", &upstream.v1())], ""));
     assert_eq!(gateway.chat(&ask("alias", "x")).status, 200);
-    gateway.wait_usage("requests", 1);
+    gateway.settled(1);
     let unpriced =
         gateway.metrics().lines().filter(|line| !line.starts_with('#')).any(|line| line.contains("unpriced"));
     assert!(unpriced, "no metric tells of unpriced calls:\n{}", gateway.metrics());

@@ -8,17 +8,18 @@ use std::time::{Duration, Instant};
 use super::answers;
 use super::client::{self, Connection};
 use super::gateway::{Gateway, SECRET, ask, ask_stream, config};
+use super::metering::priced;
 use super::upstream::{Reply, Step, Upstream};
 
 #[test]
 fn metrics_tell_what_happened() {
     let upstream = Upstream::start(|attempt| answers::good(&attempt.json(), "fine"));
-    let gateway = Gateway::start(&config(&[("alias", &upstream.v1())], ""));
+    let gateway = Gateway::start(&priced(&config(&[("alias", &upstream.v1())], ""), "alias"));
     for _ in 0..3 {
         assert_eq!(gateway.chat(&ask("alias", "x")).status, 200);
     }
     gateway.chat(&ask("nonsense", "x")).refusal(404);
-    gateway.wait_usage("requests", 3);
+    gateway.settled(3);
     let text = gateway.metrics();
     for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         assert!(line.starts_with("portolan_") || line.starts_with("process_"), "{line}");
@@ -43,10 +44,10 @@ fn failovers_are_seen_by_metrics() {
     let gateway = Gateway::start(&config(&[("alias", &one.v1()), ("backup", &two.v1())], "retry: { tries: 1 }\n"));
     let got = gateway.chat_with(&[("x-portolan-fallback", "backup")], ask("alias", "x").to_string());
     assert_eq!(got.status, 200, "{got}");
-    gateway.wait_usage("attempts", 2);
+    gateway.settled(2);
     assert_eq!(gateway.metric("portolan_attempts_total", &["alias-provider"]), 1.0, "{}", gateway.metrics());
     assert_eq!(gateway.metric("portolan_attempts_total", &["backup-provider"]), 1.0, "{}", gateway.metrics());
-    assert_eq!(gateway.metric("portolan_fallbacks_total", &[]), 1.0, "{}", gateway.metrics());
+    assert_eq!(gateway.metric("portolan_fallbacks_total", &["backup"]), 1.0, "{}", gateway.metrics());
 }
 
 #[test]
@@ -168,7 +169,7 @@ fn reloads_under_load_fail_no_call() {
     }
     let calls = calls.load(Ordering::SeqCst);
     assert!(calls >= 50, "only {calls} calls were made");
-    let total = gateway.wait_usage("requests", calls as u64);
+    let total = gateway.settled(calls as u64);
     assert_eq!(total["requests"], calls, "{total}");
     assert_eq!(upstream.count(), calls);
 }
@@ -203,7 +204,7 @@ fn a_stop_waits_for_streams() {
     assert!(gateway.wait_end(Duration::from_secs(5)).success());
     assert!(ended.elapsed() < Duration::from_secs(2), "it stayed {:?} after the last stream", ended.elapsed());
     gateway.start_again();
-    assert_eq!(gateway.wait_usage("requests", 1)["errors"], 0);
+    assert_eq!(gateway.settled(1)["errors"], 0);
 }
 
 #[test]
@@ -225,13 +226,12 @@ fn a_stop_does_not_wait_for_ever() {
     gateway.signal(libc::SIGTERM);
     while reading.piece().unwrap() {}
     let got = reading.response;
-    assert!(!got.text().contains("[DONE]"), "a cut stream looks whole");
-    assert!(got.events().last().unwrap()["error"].is_object(), "{got}");
+    got.last_error();
     waiting.response().unwrap().refusal(503);
     assert!(gateway.wait_end(Duration::from_secs(10)).success());
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     gateway.start_again();
-    let total = gateway.wait_usage("attempts", 2);
+    let total = gateway.settled(2);
     assert!(total["output_tokens"].as_u64().unwrap() > 0, "what was generated is metered: {total}");
 }
 

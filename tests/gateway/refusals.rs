@@ -231,8 +231,8 @@ fn heads_that_are_not_http() {
     let many: String = (0..1_000).map(|n| format!("x-{n}: y\r\n")).collect();
     let large = format!("x-large: {}\r\n", "y".repeat(200_000));
     for text in [
-        "\x16\x03\x01\x02\x00\x01\x00\r\n\r\n".to_owned(),
-        "GET\r\n\r\n".to_owned(),
+        format!("\x16\x03\x01\x02\x00{}\r\n\r\n", "\x01".repeat(100)),
+        format!("GET\r\n{}\r\n\r\n", "x".repeat(100)),
         format!("POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: nonsense\r\n\r\n"),
         format!("POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello!"),
         format!("POST {PATH} HTTP/1.1\r\nhost: x\r\n{many}\r\n"),
@@ -249,6 +249,20 @@ fn heads_that_are_not_http() {
     }
     assert_eq!(gateway.chat(&ask("alias", "x")).status, 200);
     assert_eq!(upstream.count(), 1);
+}
+
+#[test]
+fn a_few_bytes_of_nonsense_hold_no_connection() {
+    // Shorter than the preface of HTTP/2, for which a server may be waiting.
+    let (_, gateway) = fixture("");
+    for text in ["\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", "GET\r\n\r\n"] {
+        let mut connection = Connection::open(gateway.data);
+        connection.send(text.as_bytes()).unwrap();
+        match connection.response() {
+            Ok(got) => assert_eq!(got.status, 400, "{got}"),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof, "{text:?}: {error}"),
+        }
+    }
 }
 
 #[test]
