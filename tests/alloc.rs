@@ -1,0 +1,94 @@
+//! No allocation per relayed chunk in passthrough: a counting allocator around `Relay::chunk`.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use portolan::config;
+use portolan::dialect::openai_chat;
+use portolan::exchange::{Relay, Terms};
+
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: hands everything on to the system's allocator, and counts in a thread-local cell that does not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.with(|count| count.set(count.get() + 1));
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(place, layout) }
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        COUNT.with(|count| count.set(count.get() + 1));
+        unsafe { System.realloc(place, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const CONFIG: &str = r#"
+providers: { p: { dialect: openai_chat, base_url: "http://127.0.0.1:9/v1", api_key: x } }
+models: { m: { targets: [{ provider: p, model: m, price: { input: 1, output: 2 } }] } }
+keys: [{ id: k, secret_sha256: "24a5e1f2f82f05d00e3c26817e91ca39011a7a6fa20d069ea67254388e300aad" }]
+"#;
+
+fn terms(include_usage: bool) -> Terms {
+    let snapshot = Arc::new(config::from_text(CONFIG, &|_| None).expect("the configuration is good"));
+    let target = snapshot.model("m").unwrap().targets[0].clone();
+    Terms {
+        snapshot,
+        target,
+        inbound: openai_chat::DIALECT.inbound.unwrap(),
+        outbound: openai_chat::DIALECT.outbound,
+        same_dialect: true,
+        request_id: "r".into(),
+        stream: true,
+        include_usage,
+        now: 0,
+    }
+}
+
+fn delta(content: &str) -> Bytes {
+    Bytes::from(format!(
+        "data: {{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":{content}}},\"logprobs\":null,\"finish_reason\":null}}],\"usage\":null}}\n\n"
+    ))
+}
+
+#[test]
+fn a_content_chunk_passes_without_an_allocation() {
+    for include_usage in [true, false] {
+        let terms = terms(include_usage);
+        let mut relay = Relay::new(&terms, true);
+        // The first content ends the holding; what it needs is made then.
+        for n in 0..3 {
+            relay.chunk(Some(delta(&format!("\"warm {n}\""))), false, &terms).expect("good");
+        }
+        let chunks: Vec<Bytes> = (0..1_000)
+            .map(|n| match n % 3 {
+                0 => delta("\" word\""),
+                1 => delta("\"\\\"usage\\\": {\\\"error\\\"} \u{1F600}\""),
+                // Two events in one chunk.
+                _ => Bytes::from([delta("\"a\""), delta("\"b\"")].concat()),
+            })
+            .collect();
+        let sizes: Vec<usize> = chunks.iter().map(Bytes::len).collect();
+        let before = COUNT.with(Cell::get);
+        let mut passed = 0;
+        for chunk in chunks {
+            let out = relay.chunk(Some(chunk), false, &terms).expect("good");
+            passed += out.bytes.map_or(0, |bytes| bytes.len());
+        }
+        let allocations = COUNT.with(Cell::get) - before;
+        assert_eq!(passed, sizes.iter().sum::<usize>(), "every byte passes");
+        assert_eq!(allocations, 0, "over 1,000 chunks, usage asked for: {include_usage}");
+    }
+}
