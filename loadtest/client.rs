@@ -49,7 +49,12 @@ pub async fn run(address: SocketAddr, request: Arc<Vec<u8>>, connections: usize,
     run
 }
 
-async fn connection(address: SocketAddr, request: Arc<Vec<u8>>, stop: Arc<AtomicBool>, left: Arc<AtomicU64>) -> (u64, Vec<u32>) {
+async fn connection(
+    address: SocketAddr,
+    request: Arc<Vec<u8>>,
+    stop: Arc<AtomicBool>,
+    left: Arc<AtomicU64>,
+) -> (u64, Vec<u32>) {
     let mut failed = 0;
     let mut latencies = Vec::new();
     let mut buffer = Vec::with_capacity(64 * 1024);

@@ -33,7 +33,14 @@ struct Scenario {
     target: f64,
 }
 
-const fn scenario(name: &'static str, model: &'static str, stream: bool, prompt_bytes: usize, connections: usize, target: f64) -> Scenario {
+const fn scenario(
+    name: &'static str,
+    model: &'static str,
+    stream: bool,
+    prompt_bytes: usize,
+    connections: usize,
+    target: f64,
+) -> Scenario {
     let bare_path = if matches!(model.as_bytes(), b"pass") { "/v1/chat/completions" } else { "/v1/messages" };
     Scenario { name, model, bare_path, stream, prompt_bytes, connections, target }
 }
@@ -75,12 +82,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut table = String::new();
     let mut misses = 0;
-    writeln!(table, "{:<34}{:>12}{:>12}{:>8}{:>8}{:>12}{:>12}{:>10}{:>10}", "scenario", "portolan us", "bare us", "ratio", "target", "req/s", "bare req/s", "p50 us", "p99 us")?;
+    writeln!(
+        table,
+        "{:<34}{:>12}{:>12}{:>8}{:>8}{:>12}{:>12}{:>10}{:>10}",
+        "scenario", "portolan us", "bare us", "ratio", "target", "req/s", "bare req/s", "p50 us", "p99 us"
+    )?;
     for scenario in &SCENARIOS {
         let request = |proxy: &Proxy, path: &str, model: &str| Arc::new(request(proxy.address, path, model, scenario));
         let ours = request(&gateway, "/v1/chat/completions", scenario.model);
         let theirs = request(&bare, scenario.bare_path, "mock");
-        let (mut our_costs, mut their_costs, mut our_run, mut their_run) = (vec![], vec![], Run::default(), Run::default());
+        let (mut our_costs, mut their_costs, mut our_run, mut their_run) =
+            (vec![], vec![], Run::default(), Run::default());
         for round in 0..=options.rounds {
             // The first round warms up and does not count.
             let time = if round == 0 { options.time / 4 } else { options.time };
@@ -155,7 +167,11 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn portolan(binary: &str, scratch: &std::path::Path, mock: SocketAddr) -> Result<Proxy, Box<dyn std::error::Error>> {
+    fn portolan(
+        binary: &str,
+        scratch: &std::path::Path,
+        mock: SocketAddr,
+    ) -> Result<Proxy, Box<dyn std::error::Error>> {
         let address = free_address()?;
         let admin = free_address()?;
         let config = format!(
@@ -171,7 +187,8 @@ impl Proxy {
 
     fn bare(binary: &str, mock: SocketAddr) -> Result<Proxy, Box<dyn std::error::Error>> {
         let address = free_address()?;
-        let child = Command::new(binary).args([&address.to_string(), &mock.to_string(), "1"]).stdout(Stdio::null()).spawn()?;
+        let child =
+            Command::new(binary).args([&address.to_string(), &mock.to_string(), "1"]).stdout(Stdio::null()).spawn()?;
         Proxy { name: "bare", child, address }.ready()
     }
 
@@ -193,7 +210,8 @@ impl Proxy {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         let after = stat.rsplit_once(") ").ok_or("no stat")?.1;
         let fields: Vec<&str> = after.split(' ').collect();
-        let ticks: u64 = fields.get(11).ok_or("no utime")?.parse::<u64>()? + fields.get(12).ok_or("no stime")?.parse::<u64>()?;
+        let ticks: u64 =
+            fields.get(11).ok_or("no utime")?.parse::<u64>()? + fields.get(12).ok_or("no stime")?.parse::<u64>()?;
         Ok(Duration::from_millis(ticks * 10))
     }
 
@@ -213,7 +231,11 @@ impl Drop for Proxy {
 
 /// Binds all threads of a process to some cores, where `taskset` exists.
 fn pin(pid: u32, cores: &str) {
-    let _ = Command::new("taskset").args(["-a", "-p", "-c", cores, &pid.to_string()]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let _ = Command::new("taskset")
+        .args(["-a", "-p", "-c", cores, &pid.to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
 }
 
 fn free_address() -> std::io::Result<SocketAddr> {

@@ -34,12 +34,14 @@ impl Answers {
 }
 
 fn whole(json: &str) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{json}", json.len()).into_bytes()
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{json}", json.len())
+        .into_bytes()
 }
 
 /// Each event a chunk of its own, the head first, the terminating chunk with the last.
 fn stream(events: Vec<String>) -> Vec<Vec<u8>> {
-    let mut chunks = vec![b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n".to_vec()];
+    let mut chunks =
+        vec![b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n".to_vec()];
     chunks.extend(events.into_iter().map(|event| format!("{:x}\r\n{event}\r\n", event.len()).into_bytes()));
     chunks.push(b"0\r\n\r\n".to_vec());
     chunks
@@ -62,11 +64,20 @@ fn chat_events() -> Vec<String> {
 fn messages_events() -> Vec<String> {
     let event = |name: &str, data: &str| format!("event: {name}\ndata: {data}\n\n");
     let mut events = vec![
-        event("message_start", r#"{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"mock","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":60,"output_tokens":1}}}"#),
-        event("content_block_start", r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#),
+        event(
+            "message_start",
+            r#"{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"mock","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":60,"output_tokens":1}}}"#,
+        ),
+        event(
+            "content_block_start",
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+        ),
     ];
     events.extend((0..CHUNKS).map(|n| {
-        event("content_block_delta", &format!(r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"text_delta","text":" word{n}"}}}}"#))
+        event(
+            "content_block_delta",
+            &format!(r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"text_delta","text":" word{n}"}}}}"#),
+        )
     }));
     events.push(event("content_block_stop", r#"{"type":"content_block_stop","index":0}"#));
     events.push(event("message_delta", r#"{"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":100}}"#));

@@ -112,6 +112,7 @@ impl Relay {
                 sse::Decoder::new(limits.event_bytes),
                 !terms.include_usage,
                 limits.event_bytes,
+                limits.depth,
             )),
             (true, false) => Mode::PassWhole(PassWhole::new(terms.outbound.sniffer(), limits.answer_bytes)),
             (false, true) => Mode::TransStream(TransStream::new(
@@ -130,6 +131,11 @@ impl Relay {
 
     pub fn into_facts(self) -> Facts {
         self.facts
+    }
+
+    /// What was handed out last did not leave this process: another target may still try.
+    pub fn take_back(&mut self) {
+        self.facts.committed = false;
     }
 
     /// Takes the next chunk of the provider's body (`end`: it is the last one; it may be empty).

@@ -16,11 +16,20 @@ pub struct PassStream {
     tail: Bytes,
     /// The terminal mark was seen.
     ended: bool,
+    /// Deepest nesting of an event's JSON.
+    depth: usize,
 }
 
 impl PassStream {
-    pub fn new(sniffer: Box<dyn Sniffer>, frames: sse::Decoder, hide_usage: bool, most_held: usize) -> Self {
+    pub fn new(
+        sniffer: Box<dyn Sniffer>,
+        frames: sse::Decoder,
+        hide_usage: bool,
+        most_held: usize,
+        depth: usize,
+    ) -> Self {
         PassStream {
+            depth,
             sniffer,
             frames,
             hide_usage,
@@ -42,20 +51,26 @@ impl PassStream {
         let mut watch = Watch { cut: None, frame_start: 0, carried: self.tail.len(), last_end: None };
         let sniffer = &mut self.sniffer;
         let hide = self.hide_usage;
-        let mut end_at = None;
+        let depth = self.depth;
+        let (mut end_at, mut bad_at) = (None, None);
         let mut each = |frame: sse::Frame<'_>| {
-            if ended {
+            if ended || fault.is_some() {
                 return;
             }
             let seen = sniffer.frame(&frame);
+            let json = !frame.data.is_empty() && !seen.end;
+            if json && crate::wire::scan::validate(frame.data.as_bytes(), depth).is_err() {
+                // Neither this event nor what follows it is handed out.
+                fault = Some(not_an_answer("an event is not JSON."));
+                bad_at = Some(watch.frame_start);
+                return;
+            }
             facts.see(&seen);
             if seen.end {
                 ended = true;
                 end_at = Some(frame.end);
             }
-            if fault.is_none() {
-                fault = seen.fault;
-            }
+            fault = seen.fault;
             watch.frame(frame.end, hide && seen.usage_only);
         };
         let mut read = self.frames.push(&chunk, &mut each);
@@ -64,6 +79,11 @@ impl PassStream {
         }
         self.ended = ended;
         facts.whole |= ended || self.sniffer.whole();
+        if let (Some(at), Some(fault)) = (bad_at, fault.clone()) {
+            let good = chunk.slice(..at.saturating_sub(watch.carried).min(chunk.len()));
+            let before = if self.hide_usage { self.without_usage(good, &watch, false) } else { good };
+            return Err(Broken { fault, before: Some(before), told: false });
+        }
         let chunk = match end_at {
             Some(at) if at > 0 => chunk.slice(..at.min(chunk.len())),
             _ => chunk,
