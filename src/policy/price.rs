@@ -1,94 +1,152 @@
 //! What tokens cost: integers all the way.
+//!
+//! A cost is one exact sum over the parts of a usage, in 128 bits, rounded once. [`Usage`] counts wholes and parts *of*
+//! them, so every token has exactly one rate; a provider whose parts exceed their whole (some do) is taken at its
+//! word for the whole and clamped in the parts, never priced twice and never below nothing.
 
 use crate::ir::Usage;
+pub use crate::provider::price::{Nano, Price, Rates};
 
-/// Nano-units (10^-9) of a currency; US dollars unless said otherwise.
-pub type Nano = u64;
-
-/// Prices of one model at one provider, in nano-dollars for a million tokens (1 $/M = 1,000,000,000), so that the
-/// smallest published prices stay whole numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rates {
-    pub input: u64,
-    pub output: u64,
-    /// Input read from a cache. Where a provider publishes none it is `input`: unknown is never free.
-    pub cached: u64,
-    pub cache_write: u64,
-    pub cache_write_1h: u64,
-    pub audio_input: u64,
-    pub audio_output: u64,
-    /// Of output; equals `output` unless published apart.
-    pub reasoning: u64,
-    /// Nano-dollars for one call, and for one search of the provider's own tool.
-    pub request: u64,
-    pub search: u64,
-}
-
-/// The price of a model: plain rates, and those that apply to the whole call above a prompt length.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Price {
-    pub rates: Rates,
-    /// Prompt tokens above which the other rates hold, ascending (for example 200,000).
-    pub tiers: Vec<(u64, Rates)>,
-    /// Names the row: catalogue date or `config`. Kept in the ledger.
-    pub version: String,
-}
+/// Rates are for so many tokens.
+const MILLION: u128 = 1_000_000;
+/// Nano-units of one unit.
+const BILLION: u64 = 1_000_000_000;
+/// Longest decimal that is read: more digits than any amount of 64 bits has.
+const LONGEST: usize = 64;
 
 impl Price {
     /// What this usage costs, rounded half up once, over the exact sum.
+    ///
+    /// Tokens that are in two parts at once (audio read from a cache) count as the part that is named first: cached,
+    /// written to a cache, audio; usage does not say how far parts overlap.
     pub fn cost(&self, usage: &Usage) -> Nano {
-        let rates = self.rates_for(usage.input);
-        let mut sum: u128 = 0;
-        let mut add = |tokens: u64, rate: u64| sum += u128::from(tokens) * u128::from(rate);
-        // Parts are taken off their whole one after the other, so that no token is priced twice whatever was reported.
-        let mut input = usage.input;
-        let mut take = |part: u64| {
-            let part = part.min(input);
-            input -= part;
-            part
-        };
-        let (cached, write, write_1h, audio) =
-            (take(usage.cached), take(usage.cache_write), take(usage.cache_write_1h), take(usage.audio_input));
-        add(cached, rates.cached);
-        add(write, rates.cache_write);
-        add(write_1h, rates.cache_write_1h);
-        add(audio, rates.audio_input);
-        add(input, rates.input);
-        let reasoning = usage.reasoning.min(usage.output);
-        let audio = usage.audio_output.min(usage.output - reasoning);
-        add(reasoning, rates.reasoning);
-        add(audio, rates.audio_output);
-        add(usage.output - reasoning - audio, rates.output);
-        let tokens = (sum + 500_000) / 1_000_000;
-        let fees = u128::from(rates.request) + u128::from(usage.searches) * u128::from(rates.search);
-        u64::try_from(tokens + fees).unwrap_or(u64::MAX)
+        let rates = self.rates_at(usage.input);
+        let input = share(
+            usage.input,
+            [
+                (usage.cached, rates.cached),
+                (usage.cache_write_1h, rates.cache_write_1h),
+                (usage.cache_write, rates.cache_write),
+                (usage.audio_input, rates.audio_input),
+            ],
+            rates.input,
+        );
+        let output = share(
+            usage.output,
+            [(usage.audio_output, rates.audio_output), (usage.reasoning, rates.reasoning)],
+            rates.output,
+        );
+        let fees = u128::from(rates.request)
+            .saturating_add(u128::from(usage.searches).saturating_mul(u128::from(rates.search)));
+        narrow(rounded(input.saturating_add(output)).saturating_add(fees))
     }
 
-    /// The most a call may cost: every token at the dearest rate that may hold for it.
-    pub fn worst_case(&self, input: u64, output: u64) -> Nano {
-        let dearest = |pick: fn(&Rates) -> u64| {
-            self.tiers.iter().map(|(_, rates)| pick(rates)).chain([pick(&self.rates)]).max().unwrap_or(0)
-        };
-        let most_in =
-            dearest(|rates| rates.input.max(rates.cache_write).max(rates.cache_write_1h).max(rates.audio_input));
-        let most_out = dearest(|rates| rates.output.max(rates.reasoning).max(rates.audio_output));
-        let sum = u128::from(input) * u128::from(most_in) + u128::from(output) * u128::from(most_out);
-        u64::try_from(sum.div_ceil(1_000_000) + u128::from(dearest(|rates| rates.request))).unwrap_or(u64::MAX)
+    /// The most that a call can cost, for a reservation: every token at the dearest rate that its prompt may meet,
+    /// tiers below its length included. Searches of the provider's own tool are not in it: nobody knows their number.
+    pub fn worst_case(&self, input_estimate: u64, max_output: u64) -> Nano {
+        let reached = self.tiers.iter().filter(|(above, _)| input_estimate > *above).map(|(_, rates)| rates);
+        let (input, output, request) =
+            reached.chain(std::iter::once(&self.rates)).fold((0, 0, 0), |(input, output, request), rates| {
+                (input.max(dearest_input(rates)), output.max(dearest_output(rates)), request.max(rates.request))
+            });
+        let tokens = share(input_estimate, [], input).saturating_add(share(max_output, [], output));
+        narrow(rounded(tokens).saturating_add(u128::from(request)))
     }
 
-    fn rates_for(&self, input: u64) -> &Rates {
+    /// The rates for a prompt of so many tokens.
+    fn rates_at(&self, input: u64) -> &Rates {
         self.tiers.iter().rev().find(|(above, _)| input > *above).map_or(&self.rates, |(_, rates)| rates)
     }
 }
 
-/// An amount as a decimal of its currency's unit, with all its digits and no more: `0.00123`.
+/// An amount as an exact decimal of whole units, at most nine places, no trailing zeros: `0.00123`, `0`.
 pub fn cost_decimal(nano: Nano) -> String {
-    let text = format!("{}.{:09}", nano / 1_000_000_000, nano % 1_000_000_000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    let (whole, part) = (nano / BILLION, nano % BILLION);
+    if part == 0 { whole.to_string() } else { format!("{whole}.{part:09}").trim_end_matches('0').to_owned() }
 }
 
-/// Nano-dollars in nano-units of a currency, of which a dollar buys `per_usd_micro` millionths.
+/// Dollars in another currency that has so many millionths of a unit for a dollar, rounded half up.
 pub fn convert(nano: Nano, per_usd_micro: u64) -> Nano {
-    let amount = (u128::from(nano) * u128::from(per_usd_micro) + 500_000) / 1_000_000;
-    u64::try_from(amount).unwrap_or(u64::MAX)
+    narrow(rounded(u128::from(nano) * u128::from(per_usd_micro)))
 }
+
+/// Reads a rate in dollars for a million tokens, exactly: `0.075` is 75,000,000. Also reads any other amount of
+/// dollars to nano-dollars.
+///
+/// Digits, a point, an exponent, as in JSON (RFC 8259 section 6). `None` for anything else, for less than nothing, and
+/// for an amount that is no whole number of nano-dollars or does not fit.
+pub fn parse_per_million(text: &str) -> Option<u64> {
+    if text.len() > LONGEST {
+        return None;
+    }
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, signed(exponent)?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = match mantissa.split_once('.') {
+        Some((_, "")) => return None,
+        Some(parts) => parts,
+        None => (mantissa, ""),
+    };
+    if whole.is_empty() {
+        return None;
+    }
+    let digits = whole.bytes().chain(fraction.bytes()).try_fold(0u128, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| u128::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })?;
+    if digits == 0 {
+        return Some(0);
+    }
+    let places = i64::try_from(fraction.len()).ok()?;
+    let shift = 9_i64.checked_add(exponent)?.checked_sub(places)?;
+    let power = 10u128.checked_pow(u32::try_from(shift.unsigned_abs()).ok()?);
+    let nano = match power {
+        Some(power) if shift >= 0 => digits.checked_mul(power)?,
+        Some(power) if digits.is_multiple_of(power) => digits / power,
+        _ => return None,
+    };
+    u64::try_from(nano).ok()
+}
+
+/// The tokens of a whole, each at one rate: parts in their order as far as the whole reaches, what is left at the last.
+fn share<const N: usize>(whole: u64, parts: [(u64, u64); N], rest: u64) -> u128 {
+    let mut left = whole;
+    let mut sum = 0u128;
+    for (count, rate) in parts {
+        let taken = count.min(left);
+        left -= taken;
+        sum = sum.saturating_add(u128::from(taken) * u128::from(rate));
+    }
+    sum.saturating_add(u128::from(left) * u128::from(rest))
+}
+
+fn dearest_input(rates: &Rates) -> u64 {
+    [rates.input, rates.cached, rates.cache_write, rates.cache_write_1h, rates.audio_input]
+        .into_iter()
+        .fold(0, u64::max)
+}
+
+fn dearest_output(rates: &Rates) -> u64 {
+    rates.output.max(rates.reasoning).max(rates.audio_output)
+}
+
+/// Millionths to units, half up.
+fn rounded(millionths: u128) -> u128 {
+    let up = u128::from(millionths % MILLION >= MILLION / 2);
+    millionths / MILLION + up
+}
+
+fn narrow(nano: u128) -> Nano {
+    u64::try_from(nano).unwrap_or(u64::MAX)
+}
+
+/// `12`, `+12`, `-12`.
+fn signed(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let plain = (1..=9).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if plain { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests;

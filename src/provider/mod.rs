@@ -14,7 +14,9 @@ use zeroize::Zeroizing;
 
 use crate::dialect::{Abilities, Dialect, Quirks};
 
+pub mod catalog;
 pub mod presets;
+pub mod price;
 pub mod secret;
 
 pub use secret::Secret;
