@@ -2,16 +2,15 @@
 
 use std::path::Path;
 
-use crate::config::{self, Catalogue, Outside, Problem, Snapshot};
+use crate::config::{self, Catalogue, Snapshot};
+use crate::provider::catalog;
 
-/// Loads a configuration.
-///
-/// # Errors
-/// Every problem, in the order of files and lines.
-pub fn checked(file: &Path) -> Result<Snapshot, Vec<Problem>> {
-    let outside = Outside { env: &|name| std::env::var(name).ok(), read: &|path| std::fs::read(path) };
-    let catalogue = Catalogue::EMPTY;
-    config::load(file, &outside, &catalogue)
+/// What the built-in catalogue knows.
+pub fn catalogue() -> Catalogue<'static> {
+    Catalogue {
+        find: &|preset, model| catalog::lookup(preset, model).map(|row| (row.abilities, row.price)),
+        models: &|preset| catalog::models(preset),
+    }
 }
 
 /// Loads a configuration for serving.
@@ -19,5 +18,6 @@ pub fn checked(file: &Path) -> Result<Snapshot, Vec<Problem>> {
 /// # Errors
 /// Every problem as a line: `file:line:column: path: message`.
 pub fn snapshot(file: &Path) -> Result<Snapshot, Vec<String>> {
-    checked(file).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    config::load(file, &super::outside(), &catalogue())
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }

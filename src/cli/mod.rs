@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Catalogue, Outside};
+use crate::config::Outside;
 
 pub mod check;
 mod greeting;
@@ -98,7 +98,7 @@ pub fn main() -> ExitCode {
     let mut out = std::io::stdout().lock();
     let mut err = std::io::stderr().lock();
     let done = match arguments.command {
-        Command::Check { file } => check::run(&file, &outside(), &Catalogue::EMPTY, &mut out, &mut err),
+        Command::Check { file } => check::run(&file, &outside(), &load::catalogue(), &mut out, &mut err),
         Command::Run { config, upgrade } => {
             drop((out, err));
             return run::command(&config, upgrade);

@@ -140,6 +140,10 @@ pub fn connect_failed(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
         FaultKind::Timeout => "The connection to the provider was not made in time.",
         _ => "The provider could not be reached.",
     };
+    if let Some(current) = &ctx.current {
+        let target = &current.attempt.candidate.target.target.id;
+        events::ConnectFailed { request: &ctx.request_id, target, cause: &error.to_string() }.emit();
+    }
     decide(ctx, &mut error, Fault::new(kind, message));
     error
 }

@@ -52,6 +52,19 @@ impl AttemptFinished<'_> {
     }
 }
 
+/// No connection to a provider could be made: why, for the operator (callers are told less).
+pub struct ConnectFailed<'e> {
+    pub request: &'e str,
+    pub target: &'e str,
+    pub cause: &'e str,
+}
+
+impl ConnectFailed<'_> {
+    pub fn emit(&self) {
+        tracing::warn!(request = self.request, target = self.target, cause = %clean(self.cause), "no connection to a provider");
+    }
+}
+
 /// A further attempt goes to another target, or to the same once more.
 pub struct FellBack<'e> {
     pub request: &'e str,

@@ -45,7 +45,7 @@ impl PassStream {
         let mut fault = None;
         if self.ended {
             // What comes after the terminal mark is no part of the answer.
-            return Ok(None);
+            return if end && !facts.content { Err(not_an_answer("it has no content.").into()) } else { Ok(None) };
         }
         let mut ended = false;
         let mut watch = Watch { cut: None, frame_start: 0, carried: self.tail.len(), last_end: None };
