@@ -15,7 +15,7 @@ use crate::ir::{
     Reasoning, Role, Source, Tool, ToolCall, ToolResult,
 };
 use crate::wire::json::{Extras, Raw};
-use crate::wire::sse::Frame;
+use crate::wire::sse::{self, Frame};
 
 fn case(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/dialect/openai_chat/cases").join(name)
@@ -61,16 +61,22 @@ impl Target {
     }
 }
 
-/// Splits a stream that is whole into its frames.
+/// The frames of a stream: event, data, and whether it is a comment.
 fn frames(sse: &str) -> Vec<(String, String, bool)> {
+    cut(sse, &[])
+}
+
+/// The frames of a stream that comes in pieces, cut at these offsets.
+fn cut(sse: &str, at: &[usize]) -> Vec<(String, String, bool)> {
+    let mut decoder = sse::Decoder::new(1 << 20);
     let mut out = Vec::new();
-    for block in sse.split("\n\n").filter(|block| !block.is_empty()) {
-        let field = |name: &str| {
-            let lines = block.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-            lines.collect::<Vec<_>>().join("\n")
-        };
-        out.push((field("event"), field("data"), block.starts_with(':')));
+    let mut keep = |frame: Frame<'_>| out.push((frame.event.to_owned(), frame.data.to_owned(), frame.comment));
+    let mut from = 0;
+    for to in at.iter().copied().chain([sse.len()]) {
+        decoder.push(&sse.as_bytes()[from..to], &mut keep).unwrap();
+        from = to;
     }
+    decoder.end(&mut keep).unwrap();
     out
 }
 
@@ -147,6 +153,24 @@ fn streams_become_events_and_chunks() {
             // What we write is a stream of this dialect too, and says the same.
             assert_eq!(said(&written), said(&input(&format!("{name}.sse"))), "{name}");
         }
+    }
+}
+
+/// Where a chunk of the network ends means nothing: every fixture, cut at every byte, has the same frames.
+#[test]
+fn cuts_change_nothing() {
+    for entry in std::fs::read_dir(case("")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if !name.ends_with(".sse") {
+            continue;
+        }
+        let sse = input(&name);
+        let whole = frames(&sse);
+        for at in 0..sse.len() {
+            assert_eq!(cut(&sse, &[at]), whole, "{name} cut at {at}");
+        }
+        let everywhere: Vec<usize> = (0..sse.len()).collect();
+        assert_eq!(cut(&sse, &everywhere), whole, "{name} byte by byte");
     }
 }
 
