@@ -1,9 +1,8 @@
-//! What a model is offered for: rates and tiers, as data. The arithmetic of cost is [`policy::price`]'s, a floor up.
+//! What a model is offered for: rates and tiers, as data, so that the catalogue can hold them. The arithmetic of cost
+//! is a floor up, in [`policy::price`](crate::policy::price).
 //!
 //! Money is whole numbers: nano-dollars, and for rates nano-dollars for a *million* tokens, so that the smallest
 //! published prices (fractions of a cent for a million) stay exact and no float is ever near them.
-//!
-//! [`policy::price`]: ../../policy/price/index.html
 
 /// Nano-units (10^-9) of a currency; US dollars unless said otherwise.
 pub type Nano = u64;
