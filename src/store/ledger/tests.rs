@@ -123,9 +123,9 @@ proptest! {
             }
         }
         apply(&mut connection, &segment, journal.owner(), false).unwrap();
-        let (rows, cost): (usize, Option<u64>) = connection
+        let (rows, cost): (i64, Option<i64>) = connection
             .query_row("SELECT count(*), sum(cost) FROM attempts", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-        prop_assert_eq!(rows, begun.len());
-        prop_assert_eq!(cost.unwrap_or(0), settled.len() as u64 * 7);
+        prop_assert_eq!(rows, i64::try_from(begun.len()).unwrap());
+        prop_assert_eq!(cost.unwrap_or(0), i64::try_from(settled.len()).unwrap() * 7);
     }
 }
