@@ -1,32 +1,76 @@
-//! placeholder
+//! Anthropic Messages.
+//!
+//! Source of all shapes and rules here, where no other is named: Claude Docs, API reference "Create a Message", and the
+//! guides "Extended thinking", "Adaptive thinking", "Effort", "Structured outputs", "Tool use", "Streaming messages",
+//! "Errors" (docs.anthropic.com and platform.claude.com, seen 2026-11-21). The base URL carries the version (`/v1`).
+//!
+//! The API is strict where OpenAI's is not: a token limit is demanded, turns begin with the user, results stand first in
+//! the turn after their calls, text that says nothing is refused, and so are settings that thinking does not allow.
+//! [`request`] and [`turns`] bring a conversation into that form and name what changed on the way.
 
 use super::{Dialect, Outbound, Sniffer, StreamDecoder, To, Unsayable};
-use crate::ir::{Fault, FaultKind, Losses, Request, Response};
+use crate::ir::{Fault, Losses, Request, Response};
 use crate::wire::json::Invalid;
 use crate::wire::patch::Patch;
 use crate::wire::scan::Members;
 
+mod fault;
+mod media;
+mod model;
+mod passthrough;
+mod request;
+mod response;
+mod schema;
+mod stream;
+mod thinking;
+mod tools;
+mod turns;
+mod usage;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
 /// This dialect's row.
-pub const DIALECT: Dialect = Dialect { name: "anthropic", inbound: None, outbound: &Face };
+pub const DIALECT: Dialect = Dialect { name: NAME, inbound: None, outbound: &Face };
+
+/// The name, as it stands in [`Origin`](crate::ir::Origin) and as issuer of signatures.
+const NAME: &str = "anthropic";
 
 struct Face;
 
 impl Outbound for Face {
-    fn path(&self, _: &To<'_>, _: &mut String) {}
-    fn encode(&self, _: &Request<'_>, _: &To<'_>, _: &mut Vec<u8>, _: &mut Losses) -> Result<(), Unsayable> {
-        Ok(())
+    fn path(&self, _: &To<'_>, out: &mut String) {
+        out.push_str("/messages");
     }
-    fn decode<'a>(&self, _: &'a [u8]) -> Result<Response<'a>, Invalid> {
-        Ok(Response::default())
+
+    fn encode(
+        &self,
+        request: &Request<'_>,
+        to: &To<'_>,
+        out: &mut Vec<u8>,
+        losses: &mut Losses,
+    ) -> Result<(), Unsayable> {
+        request::encode(request, to, out, losses)
     }
+
+    fn decode<'a>(&self, body: &'a [u8]) -> Result<Response<'a>, Invalid> {
+        response::decode(body)
+    }
+
     fn stream(&self) -> Box<dyn StreamDecoder> {
-        unreachable!("placeholder")
+        Box::<stream::Decoder>::default()
     }
-    fn fault(&self, _: u16, _: &[u8]) -> Fault {
-        Fault::new(FaultKind::Server, "")
+
+    fn fault(&self, status: u16, body: &[u8]) -> Fault {
+        fault::read(status, body)
     }
-    fn splice(&self, _: &[u8], _: &Members, _: &To<'_>, _: &mut Patch) {}
+
+    fn splice(&self, body: &[u8], members: &Members, to: &To<'_>, patch: &mut Patch) {
+        passthrough::splice(body, members, to, patch);
+    }
+
     fn sniffer(&self) -> Box<dyn Sniffer> {
-        unreachable!("placeholder")
+        Box::<passthrough::Watch>::default()
     }
 }
