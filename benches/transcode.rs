@@ -39,7 +39,8 @@ fn requests(c: &mut Criterion) {
                     let to = To { model: "m", stream: true, quirks: &quirks, abilities: &abilities };
                     let mut out = Vec::with_capacity(body.len() + 512);
                     let request = chat.decode(black_box(body.as_bytes()));
-                    request.map(|request| dialect.outbound.encode(&request, &to, &mut out, &mut Losses::default()).is_ok())
+                    request
+                        .map(|request| dialect.outbound.encode(&request, &to, &mut out, &mut Losses::default()).is_ok())
                 });
             });
         }
@@ -53,8 +54,14 @@ fn chunk(dialect: Dialect) -> (&'static str, &'static str) {
             "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"m\",\"content\":[],\"stop_reason\":null,\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\nevent: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
             "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\" word\"}}\n\n",
         ),
-        "gemini" => ("", "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\" word\"}],\"role\":\"model\"},\"index\":0}],\"usageMetadata\":{\"promptTokenCount\":9,\"candidatesTokenCount\":2,\"totalTokenCount\":11},\"modelVersion\":\"m\"}\n\n"),
-        _ => ("", "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"},\"finish_reason\":null}]}\n\n"),
+        "gemini" => (
+            "",
+            "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\" word\"}],\"role\":\"model\"},\"index\":0}],\"usageMetadata\":{\"promptTokenCount\":9,\"candidatesTokenCount\":2,\"totalTokenCount\":11},\"modelVersion\":\"m\"}\n\n",
+        ),
+        _ => (
+            "",
+            "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"},\"finish_reason\":null}]}\n\n",
+        ),
     }
 }
 
@@ -71,7 +78,8 @@ fn streams(c: &mut Criterion) {
                 out.clear();
                 let _ = frames.push(chunk.as_bytes(), &mut |frame| {
                     let mut losses = Losses::default();
-                    let _ = decoder.frame(&frame, &mut |event| encoder.event(&event, &Shown::default(), &mut out, &mut losses));
+                    let _ = decoder
+                        .frame(&frame, &mut |event| encoder.event(&event, &Shown::default(), &mut out, &mut losses));
                 });
                 out.len()
             };
@@ -94,7 +102,10 @@ fn routes(c: &mut Criterion) {
 }
 
 fn short() -> Criterion {
-    Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1)).sample_size(30)
+    Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .sample_size(30)
 }
 
 criterion_group! { name = benches; config = short(); targets = requests, streams, routes }

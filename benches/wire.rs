@@ -47,7 +47,9 @@ fn splicing(c: &mut Criterion) {
 fn framing(c: &mut Criterion) {
     let mut group = c.benchmark_group("sse");
     let event = |n: usize| {
-        format!("data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\" word{n}\"}},\"finish_reason\":null}}]}}\n\n")
+        format!(
+            "data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\" word{n}\"}},\"finish_reason\":null}}]}}\n\n"
+        )
     };
     let chunks: Vec<String> = (0..100).map(event).collect();
     let whole = chunks.concat();
@@ -82,7 +84,10 @@ fn framing(c: &mut Criterion) {
 }
 
 fn short() -> Criterion {
-    Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1)).sample_size(30)
+    Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .sample_size(30)
 }
 
 criterion_group! { name = benches; config = short(); targets = scanning, splicing, framing }

@@ -37,9 +37,7 @@ const KINDS: [(&str, FaultKind); 11] = [
 pub(super) fn read(status: u16, body: &[u8]) -> Fault {
     match json::read::<Body<'_>>(body) {
         Ok(Body { error: Some(error), .. }) => tell(Some(status), &error),
-        Ok(Body { kind, message: Some(message), .. }) => {
-            fault(Some(status), kind.as_deref(), &message)
-        }
+        Ok(Body { kind, message: Some(message), .. }) => fault(Some(status), kind.as_deref(), &message),
         _ => {
             let text = String::from_utf8_lossy(body);
             let message = match text.trim() {
@@ -58,10 +56,13 @@ pub(super) fn event(error: &Raw<'_>) -> Fault {
 
 fn tell(status: Option<u16>, error: &Raw<'_>) -> Fault {
     match error.read::<Told<'_>>() {
-        Ok(told) => fault(status, told.kind.as_deref(), told.message.as_deref().unwrap_or("the provider gave no reason")),
+        Ok(told) => {
+            fault(status, told.kind.as_deref(), told.message.as_deref().unwrap_or("the provider gave no reason"))
+        }
         // Some write the sentence alone.
         Err(_) => {
-            let text = error.read::<Text<'_>>().map_or_else(|_| clip(error.get(), LONGEST).into(), |text| text.to_string());
+            let text =
+                error.read::<Text<'_>>().map_or_else(|_| clip(error.get(), LONGEST).into(), |text| text.to_string());
             fault(status, None, &text)
         }
     }
@@ -102,9 +103,11 @@ fn param(message: &str) -> Option<String> {
     let (path, _) = message.split_once(": ")?;
     let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
     let known = ["max_tokens", "messages", "metadata", "model", "output_config", "service_tier", "stop_sequences"];
-    let known = known.iter().chain(&["stream", "system", "temperature", "thinking", "tool_choice", "tools", "top_k", "top_p"]);
+    let known =
+        known.iter().chain(&["stream", "system", "temperature", "thinking", "tool_choice", "tools", "top_k", "top_p"]);
     let first = path.split('.').next().unwrap_or(path);
-    (path.len() <= 200 && path.chars().all(word) && known.into_iter().any(|name| *name == first)).then(|| path.to_owned())
+    (path.len() <= 200 && path.chars().all(word) && known.into_iter().any(|name| *name == first))
+        .then(|| path.to_owned())
 }
 
 /// Whether `text` has the words, which are in lower case, in any case.
@@ -118,7 +121,8 @@ mod tests {
 
     #[track_caller]
     fn check(status: u16, kind: &str, message: &str, wanted: FaultKind) {
-        let body = format!(r#"{{"type":"error","error":{{"type":"{kind}","message":"{message}"}},"request_id":"req_1"}}"#);
+        let body =
+            format!(r#"{{"type":"error","error":{{"type":"{kind}","message":"{message}"}},"request_id":"req_1"}}"#);
         let fault = read(status, body.as_bytes());
         assert_eq!(fault.kind, wanted, "{body}");
         assert_eq!((fault.status, fault.code.as_deref(), fault.message.as_str()), (Some(status), Some(kind), message));
@@ -150,7 +154,10 @@ mod tests {
     fn the_member_at_fault_is_named() {
         let of = |message: &str| fault(Some(400), None, message).param;
         assert_eq!(of("temperature: range: 0..1").as_deref(), Some("temperature"));
-        assert_eq!(of("tools.0.custom.input_schema.type: Field required").as_deref(), Some("tools.0.custom.input_schema.type"));
+        assert_eq!(
+            of("tools.0.custom.input_schema.type: Field required").as_deref(),
+            Some("tools.0.custom.input_schema.type")
+        );
         assert_eq!(of("Overloaded: try later"), None);
         assert_eq!(of("prompt is too long: 5"), None);
     }
@@ -161,7 +168,10 @@ mod tests {
         assert_eq!(read(500, b"").message, "the answer had no body");
         assert_eq!(read(529, br#"{"error":"busy"}"#).message, "busy");
         assert_eq!(read(401, br#"{"message":"no key"}"#).kind, FaultKind::Authentication);
-        assert_eq!(event(&Raw::literal(r#"{"type":"overloaded_error","message":"Overloaded"}"#)).kind, FaultKind::Overloaded);
+        assert_eq!(
+            event(&Raw::literal(r#"{"type":"overloaded_error","message":"Overloaded"}"#)).kind,
+            FaultKind::Overloaded
+        );
         assert_eq!(event(&Raw::literal("{}")).kind, FaultKind::Server);
     }
 }

@@ -127,7 +127,9 @@ fn mime(data: &str, said: Option<&str>) -> Option<&'static str> {
         ("application/pdf", "application/pdf"),
     ];
     let by_bytes = MARKS.iter().find(|(mark, _)| data.starts_with(mark));
-    by_bytes.or_else(|| NAMES.iter().find(|(name, _)| said.is_some_and(|said| said.eq_ignore_ascii_case(name)))).map(|(_, mime)| *mime)
+    by_bytes
+        .or_else(|| NAMES.iter().find(|(name, _)| said.is_some_and(|said| said.eq_ignore_ascii_case(name))))
+        .map(|(_, mime)| *mime)
 }
 
 fn is_text(mime: &str) -> bool {

@@ -5,9 +5,7 @@
 use super::NAME;
 use super::usage::Tally;
 use super::wire::{Answer, Part, STOPS, some};
-use crate::ir::{
-    Block, CacheMark, Candidate, Content, Finish, FinishReason, Origin, Reasoning, Response, ToolCall,
-};
+use crate::ir::{Block, CacheMark, Candidate, Content, Finish, FinishReason, Origin, Reasoning, Response, ToolCall};
 use crate::wire::json::{self, Extras, Invalid, Raw, Text};
 
 /// Most blocks that an answer may have.
@@ -57,9 +55,7 @@ pub(super) fn block(raw: Raw<'_>) -> Result<Block<'_>, Invalid> {
     let kind = part.kind.ok_or_else(|| Invalid { path: "type".into(), message: "a value is required".into() })?;
     let issuer = || Some(Text::from(NAME));
     let content = match kind.as_str() {
-        "text" => {
-            Content::Text { text: part.text.unwrap_or_default(), citations: part.citations.unwrap_or_default() }
-        }
+        "text" => Content::Text { text: part.text.unwrap_or_default(), citations: part.citations.unwrap_or_default() },
         "thinking" => Content::Reasoning(Reasoning {
             text: some(part.thinking),
             signature: some(part.signature),

@@ -89,7 +89,9 @@ impl Walk {
             for (name, json) in members.iter() {
                 match name {
                     "properties" | "$defs" | "definitions" => self.each(json, depth, o.value(name)),
-                    "items" if json.kind() == Kind::Object => self.schema(json, Notes::default(), depth - 1, o.value(name)),
+                    "items" if json.kind() == Kind::Object => {
+                        self.schema(json, Notes::default(), depth - 1, o.value(name))
+                    }
                     "anyOf" | "allOf" => self.list(json, depth, o.value(name)),
                     "oneOf" if members.get("anyOf").is_none() => {
                         self.alter();
@@ -166,7 +168,8 @@ impl Walk {
 /// `"object"`, or a list with it.
 fn names_object(kind: &Raw<'_>) -> bool {
     let is = |word: &Text<'_>| word == "object";
-    kind.read::<Text<'_>>().is_ok_and(|word| is(&word)) || kind.read::<Vec<Text<'_>>>().is_ok_and(|words| words.iter().any(is))
+    kind.read::<Text<'_>>().is_ok_and(|word| is(&word))
+        || kind.read::<Vec<Text<'_>>>().is_ok_and(|words| words.iter().any(is))
 }
 
 #[cfg(test)]

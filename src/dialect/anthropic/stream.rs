@@ -376,7 +376,6 @@ fn garbage(message: impl Into<String>) -> Fault {
 
 /// An object without members.
 fn is_empty(json: &str) -> bool {
-    Raw::parse(json).is_ok_and(|raw| {
-        raw.kind() == Kind::Object && raw.read::<Bag<'_>>().is_ok_and(|bag| bag.extras.is_empty())
-    })
+    Raw::parse(json)
+        .is_ok_and(|raw| raw.kind() == Kind::Object && raw.read::<Bag<'_>>().is_ok_and(|bag| bag.extras.is_empty()))
 }

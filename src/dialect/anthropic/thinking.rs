@@ -254,8 +254,7 @@ mod tests {
 
     #[test]
     fn abilities_go_before_names() {
-        let abilities =
-            Abilities { max_output: Some(6_000), adaptive_thinking: Some(true), ..Abilities::default() };
+        let abilities = Abilities { max_output: Some(6_000), adaptive_thinking: Some(true), ..Abilities::default() };
         let (told, losses) = plan(effort(Effort::Low), Some(9_000), "claude-sonnet-4-5", &abilities);
         assert_eq!(told.thinking, Thinking::Adaptive { effort: Some("low"), display: None });
         assert_eq!((told.max_tokens, losses.as_str()), (6_000, "altered:max_tokens"));

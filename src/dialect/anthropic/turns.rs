@@ -116,8 +116,9 @@ impl<'r> Turns<'r> {
             return true;
         }
         let calls = |turn: &&Turn<'_>| turn.items.iter().any(|item| matches!(item.piece, Piece::Call { .. }));
-        let thought =
-            |turn: &Turn<'_>| matches!(turn.items.first().map(|item| &item.piece), Some(Piece::Thinking { .. } | Piece::Redacted(_)));
+        let thought = |turn: &Turn<'_>| {
+            matches!(turn.items.first().map(|item| &item.piece), Some(Piece::Thinking { .. } | Piece::Redacted(_)))
+        };
         !last.results.is_empty() && before.last().filter(calls).is_some_and(|turn| !thought(turn))
     }
 
@@ -397,9 +398,9 @@ fn sound(id: &str) -> Cow<'_, str> {
     if id.chars().all(taken) {
         return Cow::Borrowed(id);
     }
-    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = id
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     let kept: String = id.chars().map(|c| if taken(c) { c } else { '_' }).collect();
     Cow::Owned(format!("{kept}_{hash:016x}"))
 }

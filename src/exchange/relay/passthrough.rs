@@ -13,7 +13,7 @@ pub struct PassStream {
     held_bytes: usize,
     most_held: usize,
     /// With `hide_usage`: the beginning of a frame whose end has not come yet, since it may be the one to cut out.
-    tail: Bytes,
+    tail: Vec<u8>,
     /// The terminal mark was seen.
     ended: bool,
     /// Deepest nesting of an event's JSON.
@@ -36,7 +36,7 @@ impl PassStream {
             held: Vec::new(),
             held_bytes: 0,
             most_held,
-            tail: Bytes::new(),
+            tail: Vec::new(),
             ended: false,
         }
     }
@@ -132,17 +132,18 @@ impl PassStream {
 
     /// What may be handed out of tail and chunk: whole frames but the one of usage; an unfinished frame waits.
     fn without_usage(&mut self, chunk: Bytes, watch: &Watch, end: bool) -> Bytes {
-        let mut tail = std::mem::take(&mut self.tail);
-        let whole_to = if end { chunk.len() } else { watch.last_end.unwrap_or(0) };
-        if !end {
-            if watch.last_end.is_none() {
-                // No frame ended in this chunk: all of it belongs to the unfinished one.
-                self.tail = if tail.is_empty() { chunk } else { concat(&[&tail, &chunk]) };
-                return Bytes::new();
-            }
-            self.tail = chunk.slice(whole_to.min(chunk.len())..);
+        let whole_to = if end { chunk.len() } else { watch.last_end.unwrap_or(0).min(chunk.len()) };
+        if !end && watch.last_end.is_none() {
+            // No frame ended in this chunk: all of it belongs to the unfinished one.
+            self.tail.extend_from_slice(&chunk);
+            return Bytes::new();
         }
-        let ready = chunk.slice(..whole_to.min(chunk.len()));
+        let mut tail = std::mem::take(&mut self.tail);
+        if whole_to < chunk.len() {
+            self.tail.extend_from_slice(chunk.get(whole_to..).unwrap_or_default());
+        }
+        // Most chunks are whole frames, and are handed on as they are.
+        let ready = if whole_to < chunk.len() { chunk.slice(..whole_to) } else { chunk };
         match watch.cut {
             None if tail.is_empty() => ready,
             None => concat(&[&tail, &ready]),
