@@ -6,6 +6,13 @@
 //! time of the whole proxy process (user and system, from `/proc/PID/stat`) over the requests it served; the rounds of
 //! the two proxies alternate, and the median counts. Loopback only, bounded in time and count.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a tool that speaks to people and may fail loudly"
+)]
+
 mod client;
 mod mock;
 

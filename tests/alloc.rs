@@ -1,5 +1,7 @@
 //! No allocation per relayed chunk in passthrough: a counting allocator around `Relay::chunk`.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;

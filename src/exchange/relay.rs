@@ -156,8 +156,9 @@ impl Relay {
         };
         match outcome {
             Ok(bytes) => Ok(Out { bytes, fault: None }),
-            Err(Broken { fault, .. }) if !facts.committed => Err(fault),
-            Err(Broken { fault, before, told }) => {
+            Err(broken) if !facts.committed => Err(broken.fault),
+            Err(broken) => {
+                let Broken { fault, before, told } = *broken;
                 facts.ended_in_error = true;
                 let mut bytes = before.unwrap_or_default();
                 if !told {
@@ -179,9 +180,16 @@ struct Broken {
     told: bool,
 }
 
-impl From<Fault> for Broken {
+impl Broken {
+    /// Boxed: the way of a good answer should not carry the size of a bad one.
+    fn after(fault: Fault, before: Option<Bytes>) -> Box<Broken> {
+        Box::new(Broken { fault, before, told: false })
+    }
+}
+
+impl From<Fault> for Box<Broken> {
     fn from(fault: Fault) -> Self {
-        Broken { fault, before: None, told: false }
+        Broken::after(fault, None)
     }
 }
 

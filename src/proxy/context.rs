@@ -117,17 +117,12 @@ impl Ctx {
         let now = self.shared.now();
         let Some(mut current) = self.current.take() else { return false };
         let health = &current.attempt.candidate.health;
-        if let Some(plan) = &mut self.plan {
-            if fault.kind.blames_target() {
-                if let Some(pause) = health.failed(now.mono, plan.cooling(), fault.retry_after) {
-                    events::TargetCooled {
-                        target: &current.attempt.candidate.target.target.id,
-                        kind: fault.kind,
-                        pause,
-                    }
-                    .emit(&self.shared.metrics);
-                }
-            }
+        if let Some(plan) = &mut self.plan
+            && fault.kind.blames_target()
+            && let Some(pause) = health.failed(now.mono, plan.cooling(), fault.retry_after)
+        {
+            events::TargetCooled { target: &current.attempt.candidate.target.target.id, kind: fault.kind, pause }
+                .emit(&self.shared.metrics);
         }
         current.attempt.fault = Some(fault.clone());
         let committed = current.attempt.committed();

@@ -154,10 +154,10 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut error: Box<Error>, r
         error.set_retry(go_on);
         return error;
     }
-    if session.response_written().is_none() {
-        if let Some(relay) = ctx.current.as_mut().and_then(|current| current.attempt.relay.as_mut()) {
-            relay.take_back();
-        }
+    if session.response_written().is_none()
+        && let Some(relay) = ctx.current.as_mut().and_then(|current| current.attempt.relay.as_mut())
+    {
+        relay.take_back();
     }
     let own_clock =
         [downstream::FIRST_BYTE_TIMEOUT, downstream::IDLE_TIMEOUT, downstream::EMPTY_ANSWER].contains(error.etype());

@@ -218,10 +218,10 @@ impl CustomSession for Downstream {
             self.last_write = Instant::now();
             return self.inner.response_duplex_vec(tasks).await;
         }
-        if let Some(at) = tasks.iter().position(|task| matches!(task, HttpTask::Failed(_))) {
-            if let HttpTask::Failed(error) = tasks.swap_remove(at) {
-                return Err(error);
-            }
+        if let Some(at) = tasks.iter().position(|task| matches!(task, HttpTask::Failed(_)))
+            && let HttpTask::Failed(error) = tasks.swap_remove(at)
+        {
+            return Err(error);
         }
         if tasks.iter().any(|task| matches!(task, HttpTask::Header(_, true))) {
             return Error::e_explain(EMPTY_ANSWER, "the answer has no body");

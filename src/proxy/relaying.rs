@@ -163,12 +163,11 @@ fn late_headers(ctx: &Ctx) {
     let (Some(gate), Some(current), Some(call)) = (&ctx.gate, &ctx.current, &ctx.call) else { return };
     let attempt = &current.attempt;
     let mut late: Vec<(HeaderName, HeaderValue)> = Vec::new();
-    if !call.stream {
-        if let Some(cost) = attempt.usage(call).and_then(|(usage, _)| attempt.terms.cost(&usage)) {
-            if let Ok(value) = HeaderValue::from_str(&price::cost_decimal(cost)) {
-                late.push((HeaderName::from_static("x-portolan-cost-usd"), value));
-            }
-        }
+    if !call.stream
+        && let Some(cost) = attempt.usage(call).and_then(|(usage, _)| attempt.terms.cost(&usage))
+        && let Ok(value) = HeaderValue::from_str(&price::cost_decimal(cost))
+    {
+        late.push((HeaderName::from_static("x-portolan-cost-usd"), value));
     }
     if let Some(facts) = attempt.facts().filter(|facts| !facts.losses.is_empty()) {
         let mut losses = attempt.losses.clone();

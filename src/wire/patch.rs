@@ -190,8 +190,8 @@ mod tests {
             let body = format!("{{{}{space}}}", list.join(","));
             let edited = edit(&body, |patch, members, body| {
                 for name in &gone { patch.remove(members, body, name); }
-                if let Some(name) = &renamed {
-                    if !gone.contains(name) { patch.rename(members, body, name, "new"); }
+                if let Some(name) = renamed.as_ref().filter(|name| !gone.contains(name)) {
+                    patch.rename(members, body, name, "new");
                 }
                 for n in 0..added { patch.insert(members, body, "added", n.to_string().as_bytes()); }
             });

@@ -256,16 +256,12 @@ impl<'c> Body<'c, '_> {
         self.metadata();
         match request.service_tier.as_deref() {
             None => {}
-            Some(tier @ ("auto" | "standard_only")) => {
-                if self.takes("service_tier", "service_tier") {
-                    self.o.string(self.name("service_tier"), tier);
-                }
+            Some(tier @ ("auto" | "standard_only")) if self.takes("service_tier", "service_tier") => {
+                self.o.string(self.name("service_tier"), tier);
             }
             // OpenAI's word for no priority, which is what Anthropic's says too.
-            Some("default") if !self.own => {
-                if self.takes("service_tier", "service_tier") {
-                    self.o.string(self.name("service_tier"), "standard_only");
-                }
+            Some("default") if !self.own && self.takes("service_tier", "service_tier") => {
+                self.o.string(self.name("service_tier"), "standard_only");
             }
             Some(_) => self.losses.dropped("service_tier"),
         }

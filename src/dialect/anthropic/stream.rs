@@ -221,27 +221,27 @@ impl Decoder {
             "text_delta" => {
                 let text = piece.text.unwrap_or_default();
                 if !text.is_empty() {
-                    self.into_text(emit);
+                    self.want_text(emit);
                     self.add(Delta::Text(text), emit);
                 }
             }
             "thinking_delta" => {
                 let text = piece.thinking.unwrap_or_default();
                 if !text.is_empty() {
-                    self.into_thought(emit);
+                    self.want_thought(emit);
                     self.add(Delta::Text(text), emit);
                 }
             }
             "signature_delta" => {
                 let signature = piece.signature.unwrap_or_default();
                 if !signature.is_empty() {
-                    self.into_thought(emit);
+                    self.want_thought(emit);
                     self.add(Delta::Signature(signature), emit);
                 }
             }
             "citations_delta" => {
                 if let Some(citation) = piece.citation {
-                    self.into_text(emit);
+                    self.want_text(emit);
                     self.add(Delta::Citation(citation), emit);
                 }
             }
@@ -280,7 +280,7 @@ impl Decoder {
     }
 
     /// Sees to it that a block of text is open.
-    fn into_text(&mut self, emit: &mut dyn FnMut(Event<'_>)) {
+    fn want_text(&mut self, emit: &mut dyn FnMut(Event<'_>)) {
         if !matches!(self.open, Some(Open::Text)) {
             self.close(emit);
             self.introduce(emit);
@@ -290,7 +290,7 @@ impl Decoder {
     }
 
     /// Sees to it that a block of thoughts is open.
-    fn into_thought(&mut self, emit: &mut dyn FnMut(Event<'_>)) {
+    fn want_thought(&mut self, emit: &mut dyn FnMut(Event<'_>)) {
         if !matches!(self.open, Some(Open::Thought)) {
             self.close(emit);
             self.introduce(emit);

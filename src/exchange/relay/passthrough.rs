@@ -41,7 +41,7 @@ impl PassStream {
         }
     }
 
-    pub fn chunk(&mut self, chunk: Bytes, end: bool, facts: &mut Facts) -> Result<Option<Bytes>, Broken> {
+    pub fn chunk(&mut self, chunk: Bytes, end: bool, facts: &mut Facts) -> Result<Option<Bytes>, Box<Broken>> {
         let mut fault = None;
         if self.ended {
             // What comes after the terminal mark is no part of the answer.
@@ -82,7 +82,7 @@ impl PassStream {
         if let (Some(at), Some(fault)) = (bad_at, fault.clone()) {
             let good = chunk.slice(..at.saturating_sub(watch.carried).min(chunk.len()));
             let before = if self.hide_usage { self.without_usage(good, &watch, false) } else { good };
-            return Err(Broken { fault, before: Some(before), told: false });
+            return Err(Broken::after(fault, Some(before)));
         }
         let chunk = match end_at {
             Some(at) if at > 0 => chunk.slice(..at.min(chunk.len())),
@@ -90,24 +90,24 @@ impl PassStream {
         };
         let out = if self.hide_usage { self.without_usage(chunk, &watch, end || ended) } else { chunk };
         if let Err(error) = read {
-            return Err(Broken { fault: broken_frame(&error), before: Some(out), told: false });
+            return Err(Broken::after(broken_frame(&error), Some(out)));
         }
         if let Some(fault) = fault {
             // The provider's own error event is in its caller's dialect: it passes as it is.
-            return Err(Broken { fault, before: Some(out), told: true });
+            return Err(Box::new(Broken { fault, before: Some(out), told: true }));
         }
         if end && !facts.content {
             return Err(not_an_answer("it has no content.").into());
         }
         let out = self.hold(out, facts)?;
         if end && !facts.whole {
-            return Err(Broken { fault: truncated(), before: out, told: false });
+            return Err(Broken::after(truncated(), out));
         }
         Ok(out)
     }
 
     /// Holds chunks back until content was seen.
-    fn hold(&mut self, out: Bytes, facts: &mut Facts) -> Result<Option<Bytes>, Broken> {
+    fn hold(&mut self, out: Bytes, facts: &mut Facts) -> Result<Option<Bytes>, Box<Broken>> {
         if facts.committed {
             return Ok((!out.is_empty()).then_some(out));
         }
@@ -212,7 +212,7 @@ impl PassWhole {
         end: bool,
         facts: &mut Facts,
         terms: &Terms,
-    ) -> Result<Option<Bytes>, Broken> {
+    ) -> Result<Option<Bytes>, Box<Broken>> {
         collect(&mut self.parts, &mut self.size, chunk, self.most)?;
         if !end {
             return Ok(None);

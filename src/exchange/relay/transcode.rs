@@ -29,7 +29,7 @@ impl TransStream {
         end: bool,
         facts: &mut Facts,
         terms: &Terms,
-    ) -> Result<Option<Bytes>, Broken> {
+    ) -> Result<Option<Bytes>, Box<Broken>> {
         let mut fault: Option<Fault> = None;
         let (decoder, encoder, out, costs) = (&mut self.decoder, &mut self.encoder, &mut self.out, &mut self.costs);
         let mut each = |frame: sse::Frame<'_>| {
@@ -62,7 +62,7 @@ impl TransStream {
         facts.committed |= facts.content;
         let bytes = (facts.committed && !self.out.is_empty()).then(|| Bytes::from(std::mem::take(&mut self.out)));
         match fault {
-            Some(fault) => Err(Broken { fault, before: bytes, told: false }),
+            Some(fault) => Err(Broken::after(fault, bytes)),
             None => Ok(bytes),
         }
     }
@@ -121,7 +121,7 @@ impl TransWhole {
         end: bool,
         facts: &mut Facts,
         terms: &Terms,
-    ) -> Result<Option<Bytes>, Broken> {
+    ) -> Result<Option<Bytes>, Box<Broken>> {
         collect(&mut self.parts, &mut self.size, chunk, self.most)?;
         if !end {
             return Ok(None);
