@@ -1,7 +1,7 @@
 //! A single crate has no compiler for its floors: this test reads every `use crate::` and `crate::` path, and fails on
 //! an edge that goes up or sideways, and on I/O, clocks and Pingora below floor 8.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

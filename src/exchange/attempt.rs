@@ -7,12 +7,21 @@ use bytes::Bytes;
 use super::relay::{Facts, Terms};
 use super::{Call, Candidate, Refusal, Relay};
 use crate::config::Snapshot;
-use crate::dialect::{Dialect, To};
+use crate::dialect::{Dialect, Quirks, ReasoningStyle, To};
 use crate::exchange::record::{Id, Intent, Settlement};
 use crate::ir::{Fault, Losses, Usage};
 use crate::policy::Moment;
 use crate::policy::price::Nano;
 use crate::wire::patch::Patch;
+
+/// Whether a provider of the caller's own dialect wants something said in another form than the caller's, so that the
+/// request must be written anew. Its answer is passed through all the same.
+fn restyled(call: &Call, quirks: &Quirks) -> bool {
+    let asked = |name: &str| call.members.raw(&call.body, name).filter(|raw| !raw.is_null());
+    let schema = || asked("response_format").is_some_and(|format| format.get().contains("json_schema"));
+    (quirks.reasoning != ReasoningStyle::Effort && asked("reasoning_effort").is_some())
+        || (quirks.no_json_schema && schema())
+}
 
 /// Output tokens assumed for a reserve where neither caller nor catalogue bounds them.
 const UNBOUNDED_OUTPUT: u64 = 16_384;
@@ -82,7 +91,12 @@ impl Attempt {
         for name in &call.controls.unheeded {
             losses.dropped(*name);
         }
-        let body = if same_dialect {
+        let body = if same_dialect && !restyled(call, &provider.quirks) {
+            for name in &provider.quirks.refuses {
+                if call.members.get(&call.body, name).is_some() {
+                    losses.dropped(name.clone());
+                }
+            }
             let mut patch = Patch::default();
             outbound.splice(&call.body, &call.members, &to, &mut patch);
             if patch.is_empty() { call.body.clone() } else { patch.apply(&call.body).into() }

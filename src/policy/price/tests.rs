@@ -200,8 +200,13 @@ fn sum(a: &Usage, b: &Usage) -> Usage {
 /// The cost as a fraction, told independently: tokens are dealt out one by one, each to the first part that still
 /// wants one, and the fraction is rounded by asking which whole number is nearest.
 fn dealt(price: &Price, usage: &Usage) -> u128 {
-    let rates =
-        price.tiers.iter().filter(|(above, _)| usage.input > *above).map(|tier| tier.1).next_back().unwrap_or(price.rates);
+    let rates = price
+        .tiers
+        .iter()
+        .filter(|(above, _)| usage.input > *above)
+        .map(|tier| tier.1)
+        .next_back()
+        .unwrap_or(price.rates);
     let deal = |count: u64, wants: &[(u64, u64)], rest: u64| {
         let mut queue: Vec<u64> = Vec::new();
         for (want, rate) in wants {
