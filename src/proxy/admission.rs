@@ -85,8 +85,9 @@ async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<Refu
 
 async fn generate(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<Refusal>> {
     let snapshot = ctx.served.snapshot.clone();
-    if *ctx.shared.stopping.borrow() && ctx.shared.in_flight() == 0 {
-        return Err(Some(Refusal::Draining));
+    if *ctx.shared.stopping.borrow() {
+        // A call that still came over a kept connection is served, and its connection is not kept any longer.
+        session.set_keepalive(None);
     }
     ctx.in_flight = Some(ctx.shared.enter());
     let (body, share) = intake::body(session, &snapshot.limits, &ctx.shared.buffered).await?;
