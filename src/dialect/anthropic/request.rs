@@ -40,7 +40,7 @@ pub(super) fn encode(
     let model = Model::of(to.model);
     let (format, instruction) = format(request, model, to, losses);
     let turns = Turns::of(request, model, instruction, losses)?;
-    let tools = Tools::of(request, losses)?;
+    let tools = Tools::of(request, model.takes_schema(to), losses)?;
     let plan = Plan::new(request, model, to, turns.breaks_thinking(), losses);
     writer::object(out, |o| {
         Body { request, to, model, plan, own: request.origin.0 == NAME, losses, o }.write(&turns, &tools, format)
@@ -254,16 +254,21 @@ impl<'c> Body<'c, '_> {
             self.o.bool(self.name("stream"), true);
         }
         self.metadata();
-        match request.service_tier.as_deref() {
-            None => {}
-            Some(tier @ ("auto" | "standard_only")) if self.takes("service_tier", "service_tier") => {
-                self.o.string(self.name("service_tier"), tier);
-            }
+        let tier = request.service_tier.as_deref().map(|tier| match tier {
+            "auto" | "standard_only" => Some(tier),
             // OpenAI's word for no priority, which is what Anthropic's says too.
-            Some("default") if !self.own && self.takes("service_tier", "service_tier") => {
-                self.o.string(self.name("service_tier"), "standard_only");
+            "default" if !self.own => Some("standard_only"),
+            _ => None,
+        });
+        match tier {
+            None => {}
+            Some(None) => self.losses.dropped("service_tier"),
+            Some(Some(tier)) => {
+                let taken = self.takes("service_tier", "service_tier");
+                if taken {
+                    self.o.string(self.name("service_tier"), tier);
+                }
             }
-            Some(_) => self.losses.dropped("service_tier"),
         }
         if request.cache_key.is_some() {
             self.losses.dropped("prompt_cache_key");

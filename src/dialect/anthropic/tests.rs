@@ -268,3 +268,27 @@ fn controls_and_quirks_are_spliced() {
         r#"{ "model" : "claude-opus-4-7", "messages":[{"role":"user","content":"x"}], "temperature":1.10, "new":1 }"#;
     assert_eq!(spliced, wanted);
 }
+
+/// A signature holds only over the thoughts as they were, so they must come back through a caller's SDK as they went.
+#[test]
+fn thoughts_come_back_from_a_chat_caller_as_they_went() {
+    let answer = std::fs::read(case("blocks.answer.json")).unwrap();
+    let mut shown = Vec::new();
+    let response = Face.decode(&answer).unwrap();
+    chat().encode(&response, &crate::dialect::Shown::default(), &mut shown, &mut Losses::default());
+    let shown: serde_json::Value = serde_json::from_slice(&shown).unwrap();
+    let result = |id: &str| serde_json::json!({"role": "tool", "tool_call_id": id, "content": "done"});
+    let user = serde_json::json!({"role": "user", "content": "Paint."});
+    let message = shown["choices"][0]["message"].clone();
+    let messages = [user, message, result("toolu_1"), result("toolu_2")];
+    let body = serde_json::json!({"model": "m", "messages": messages, "reasoning_effort": "low"}).to_string();
+    let request = chat().decode(body.as_bytes()).unwrap();
+    let (body, losses) = encode(&request, "claude-sonnet-4-5", &Quirks::default()).unwrap();
+    assert!(losses.is_empty(), "{losses}");
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["thinking"]["type"], "enabled", "the turn goes on thinking");
+    let wanted: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+    for at in 0..2 {
+        assert_eq!(body["messages"][1]["content"][at], wanted["content"][at]);
+    }
+}

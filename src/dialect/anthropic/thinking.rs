@@ -164,7 +164,9 @@ fn budget(
         return Plan { thinking: Thinking::Default, max_tokens };
     }
     let most = max_tokens.saturating_sub(ANSWER).max(LEAST);
-    let tokens = asked.max(LEAST).min(if asked < max_tokens { max_tokens - 1 } else { most });
+    // Who names a number below the limit means it; for a level of ours, room is left for the answer.
+    let exact = wish.budget.is_some() && asked < max_tokens;
+    let tokens = asked.max(LEAST).min(if exact { max_tokens.saturating_sub(1) } else { most });
     if tokens != asked || wish.adaptive {
         losses.altered(path(wish));
     }

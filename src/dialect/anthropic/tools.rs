@@ -16,6 +16,8 @@ const LONGEST_NAME: usize = 128;
 pub(super) struct Tools<'r> {
     list: Vec<(usize, &'r Tool<'r>)>,
     own: bool,
+    /// The target can hold calls to their schemas.
+    strict: bool,
 }
 
 impl<'r> Tools<'r> {
@@ -24,7 +26,7 @@ impl<'r> Tools<'r> {
     /// # Errors
     /// A name that Anthropic refuses cannot be changed for another: the answer would call a function that the caller does
     /// not have.
-    pub(super) fn of(request: &'r Request<'r>, losses: &mut Losses) -> Result<Tools<'r>, Unsayable> {
+    pub(super) fn of(request: &'r Request<'r>, strict: bool, losses: &mut Losses) -> Result<Tools<'r>, Unsayable> {
         let own = request.origin.0 == NAME;
         let allowed: Option<&[Text<'_>]> = match &request.tool_choice {
             Some(ToolChoice::Allowed { names, .. }) => {
@@ -46,7 +48,7 @@ impl<'r> Tools<'r> {
                 Tool::Other { .. } => losses.dropped(format!("tools[{i}]")),
             }
         }
-        Ok(Tools { list, own })
+        Ok(Tools { list, own, strict })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -57,7 +59,53 @@ impl<'r> Tools<'r> {
         for (i, tool) in &self.list {
             match tool {
                 Tool::Other { json, .. } => a.raw(json),
-                Tool::Function { .. } => a.object(|o| function(tool, *i, self.own, losses, o)),
+                Tool::Function { .. } => a.object(|o| self.function(tool, *i, losses, o)),
+            }
+        }
+    }
+
+    fn function(&self, tool: &Tool<'_>, i: usize, losses: &mut Losses, o: &mut Object<'_>) {
+        let Tool::Function { name, description, parameters, strict, cache, extras } = tool else { return };
+        o.string("name", name);
+        if let Some(description) = description {
+            o.string("description", description);
+        }
+        let mut strict = *strict;
+        if !self.strict && strict.take() == Some(true) {
+            losses.dropped(format!("tools[{i}].function.strict"));
+        }
+        let out = o.value("input_schema");
+        let start = out.len();
+        match parameters.as_ref().filter(|schema| !schema.is_null()) {
+            None => out.extend_from_slice(br#"{"type":"object","properties":{}}"#),
+            // Who speaks this dialect knows what it takes.
+            Some(schema) if strict == Some(true) && !self.own => match schema::adapt(schema, Notes::default(), out) {
+                Fit::Whole => {}
+                Fit::Altered => losses.altered(format!("tools[{i}].function.parameters")),
+                Fit::None => {
+                    out.truncate(start);
+                    object_schema(schema, out);
+                    strict = None;
+                    losses.dropped(format!("tools[{i}].function.strict"));
+                }
+            },
+            Some(schema) => {
+                if !object_schema(schema, out) {
+                    losses.altered(format!("tools[{i}].function.parameters"));
+                }
+            }
+        }
+        if let Some(strict) = strict {
+            o.bool("strict", strict);
+        }
+        if let Some(mark) = cache {
+            o.raw("cache_control", &mark.0);
+        }
+        for (name, json) in extras.iter() {
+            if self.own {
+                o.raw(name, json);
+            } else {
+                losses.dropped(format!("tools[{i}].{name}"));
             }
         }
     }
@@ -74,49 +122,6 @@ fn check(name: &str, i: usize) -> Result<(), Unsayable> {
             "Anthropic takes tool names of letters, digits, `_` and `-` with at most {LONGEST_NAME} characters"
         ),
     })
-}
-
-fn function(tool: &Tool<'_>, i: usize, own: bool, losses: &mut Losses, o: &mut Object<'_>) {
-    let Tool::Function { name, description, parameters, strict, cache, extras } = tool else { return };
-    o.string("name", name);
-    if let Some(description) = description {
-        o.string("description", description);
-    }
-    let mut strict = *strict;
-    let out = o.value("input_schema");
-    let start = out.len();
-    match parameters.as_ref().filter(|schema| !schema.is_null()) {
-        None => out.extend_from_slice(br#"{"type":"object","properties":{}}"#),
-        // Who speaks this dialect knows what it takes.
-        Some(schema) if strict == Some(true) && !own => match schema::adapt(schema, Notes::default(), out) {
-            Fit::Whole => {}
-            Fit::Altered => losses.altered(format!("tools[{i}].function.parameters")),
-            Fit::None => {
-                out.truncate(start);
-                object_schema(schema, out);
-                strict = None;
-                losses.dropped(format!("tools[{i}].function.strict"));
-            }
-        },
-        Some(schema) => {
-            if !object_schema(schema, out) {
-                losses.altered(format!("tools[{i}].function.parameters"));
-            }
-        }
-    }
-    if let Some(strict) = strict {
-        o.bool("strict", strict);
-    }
-    if let Some(mark) = cache {
-        o.raw("cache_control", &mark.0);
-    }
-    for (name, json) in extras.iter() {
-        if own {
-            o.raw(name, json);
-        } else {
-            losses.dropped(format!("tools[{i}].{name}"));
-        }
-    }
 }
 
 /// Writes the schema as it is, told to be one of an object where it does not say so, as Anthropic demands. Returns

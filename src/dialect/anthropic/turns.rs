@@ -280,7 +280,9 @@ impl<'r> Gather<'r, '_> {
 
     fn item(&mut self, piece: Piece<'r>, block: &'r Block<'r>, path: &str, place: (usize, usize)) -> Item<'r> {
         if !self.own {
-            for (name, _) in block.extras.iter() {
+            // Clients that gather streams send back the number of a call, which its place tells as well.
+            let numbered = matches!(piece, Piece::Call { .. });
+            for (name, _) in block.extras.iter().filter(|(name, _)| !(numbered && *name == "index")) {
                 self.losses.dropped(format!("{path}.{name}"));
             }
         }
