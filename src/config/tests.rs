@@ -39,6 +39,14 @@ fn problems(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn the_readmes_configuration_is_sound() {
+    let readme = include_str!("../../README.md");
+    let yaml = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let snapshot = from_text(yaml, &|name| Some(format!("{name}-value"))).unwrap();
+    assert_eq!((snapshot.providers.len(), snapshot.models["smart"].targets.len()), (2, 2));
+}
+
+#[test]
 fn every_shipped_file_is_sound() {
     let pem = "-----BEGIN CERTIFICATE-----\n";
     for (name, text) in SHIPPED {

@@ -19,6 +19,8 @@ mod operations;
 #[cfg(test)]
 mod passthrough;
 #[cfg(test)]
+mod pools;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod rig;
