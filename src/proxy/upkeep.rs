@@ -160,11 +160,11 @@ impl BackgroundService for Drain {
             self.shared.cut.send_replace(true);
             self.idle_by(Instant::now() + GOODBYE).await;
         }
-        // The last answers are written, but perhaps not yet sent: a moment for the sockets.
-        sleep(Duration::from_millis(50)).await;
         let ledger = self.shared.ledger.clone();
         let _ = tokio::task::spawn_blocking(move || ledger.flush(Duration::from_secs(5))).await;
         events::Stopped { cut }.emit(&self.shared.metrics);
+        // The last answers and this line are written, but perhaps not yet sent: a moment for sockets and log.
+        sleep(Duration::from_millis(50)).await;
         std::process::exit(0);
     }
 }
