@@ -1,189 +1,360 @@
-//! The journal: one record appended before an attempt and one after it, with one `write` each.
+//! The journal: every attempt's intent before dispatch and its settlement after, appended with one `write(2)`.
 //!
-//! The page cache outlives the process, so a `kill -9` loses nothing that was appended; syncing in groups, off the path,
-//! covers the machine. Each process writes segments of its own, held by a lock (`flock`) for as long as it lives: two
-//! processes overlap in an upgrade without knowing each other, and a segment whose lock can be had belongs to the dead.
-//! A record is its length, its CRC-32 and a JSON object; a reader skips members that it does not know.
+//! What `write` has taken lives in the page cache and outlives `kill -9`, so no `fsync` stands in a call's way; the
+//! [drain](crate::store::drain) syncs in groups every 100 ms, which bounds what a power cut can take. Each process
+//! appends to segment files of its own and holds them with an exclusive `flock` for as long as it lives: whoever
+//! obtains that lock knows that the writer is dead. A segment is made under another name and renamed when locked, so
+//! nobody ever sees an unlocked segment of a living process.
+//!
+//! A disk that fails is met in three ways. An intent that cannot be written is an error, and its caller must not
+//! dispatch. A settlement that cannot be written is kept in memory (bounded) until the disk takes it, because its
+//! attempt has been paid for. After a failed `fsync` the kernel may have dropped the dirty pages and will report the
+//! next one as a success (<https://wiki.postgresql.org/wiki/Fsync_Errors>, seen 2026-11-21), so the file is never
+//! trusted again: what was not yet synced is written anew to a fresh segment.
 
 use std::cell::RefCell;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::AsRawFd;
+use std::collections::VecDeque;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::exchange::record::{Intent, Record, Settlement};
+use crate::exchange::record::{Intent, Settlement};
+use crate::store::segment;
 
-/// A segment this long is followed by a new one.
-const SEGMENT_BYTES: u64 = 64 << 20;
-/// Longest record that is believed; a longer length is damage.
-const MOST_RECORD: u32 = 1 << 20;
-/// Length and checksum.
-const HEAD: usize = 8;
+/// A segment that reached this size is followed by a new one.
+const ROTATE: u64 = 64 << 20;
+/// How long after a failure the disk is left alone.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Bytes of settlements kept in memory while the disk does not take them: some twenty thousand.
+const SPILL: usize = 8 << 20;
+/// A thread's buffer that grew larger than this is not kept.
+const KEEP: usize = 64 << 10;
+/// What segments end in. Files that end otherwise are none of ours, or not yet, or no longer.
+pub(super) const SUFFIX: &str = ".segment";
+pub(super) const UNFINISHED: &str = ".new";
 
-/// This process's end of the journal.
-#[derive(Debug)]
+/// The journal of this process. Shared by all threads.
 pub struct Journal {
     dir: PathBuf,
-    /// Names this process among all that ever wrote here: start time and process id.
+    /// Names this process among all that ever wrote here: start, process id, chance. Its segments begin with it.
     owner: String,
+    disk: Box<dyn Disk>,
+    rotate: u64,
+    pause: Duration,
     open: Mutex<Open>,
-    healthy: AtomicBool,
     appended: AtomicU64,
-    dirty: AtomicBool,
-}
-
-#[derive(Debug)]
-struct Open {
-    current: Segment,
-    /// Full, and perhaps not drained yet; kept open for their locks.
-    full: Vec<Segment>,
-    made: u32,
-}
-
-#[derive(Debug)]
-struct Segment {
-    path: PathBuf,
-    file: File,
-    bytes: u64,
+    errors: AtomicU64,
+    lost: AtomicU64,
+    healthy: AtomicBool,
+    /// A segment was made and its directory entry not yet synced.
+    renamed: AtomicBool,
 }
 
 impl Journal {
-    /// Opens a segment for this process in `state_dir`/journal.
+    /// Opens the journal below `state_dir` with a first segment of its own, making the directories where needed.
     ///
     /// # Errors
-    /// The directory or the file cannot be made or locked.
+    /// The directory or the segment cannot be made: without a journal nothing may be dispatched.
     pub fn open(state_dir: &Path) -> io::Result<Journal> {
-        let dir = state_dir.join("journal");
-        fs::create_dir_all(&dir)?;
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-        let owner = format!("{since:020}-{}", std::process::id());
-        let current = Segment::create(&dir, &owner, 0)?;
+        Journal::with(state_dir, Box::new(Os), ROTATE, PAUSE)
+    }
+
+    pub(super) fn with(state_dir: &Path, disk: Box<dyn Disk>, rotate: u64, pause: Duration) -> io::Result<Journal> {
+        let dir = directory(state_dir);
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        let mut random = [0; 4];
+        getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let owner = format!("{started:013}-{}-{:08x}", std::process::id(), u32::from_le_bytes(random));
+        let first = Segment::create(&*disk, &dir, &owner, 0)?;
+        let open = Open {
+            current: Arc::new(first),
+            sealed: Vec::new(),
+            next: 1,
+            broken: None,
+            spill: VecDeque::new(),
+            spilled: 0,
+            closed: false,
+        };
         Ok(Journal {
             dir,
             owner,
-            open: Mutex::new(Open { current, full: Vec::new(), made: 1 }),
-            healthy: AtomicBool::new(true),
+            disk,
+            rotate,
+            pause,
+            open: Mutex::new(open),
             appended: AtomicU64::new(0),
-            dirty: AtomicBool::new(false),
+            errors: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            healthy: AtomicBool::new(true),
+            renamed: AtomicBool::new(true),
         })
     }
 
-    /// Appends an attempt's intent. Nothing may be sent to a provider before this returned well.
+    /// Writes an intent. Only when this returned `Ok` may the attempt be dispatched.
     ///
     /// # Errors
-    /// The record is not in the journal.
+    /// The disk does not take it. For a second after a failure the answer is the same error without another try.
     pub fn append_intent(&self, intent: &Intent) -> io::Result<()> {
-        self.append(|out| intent.write(out))
+        encoded(|out| intent.write(out), |record| self.append(record, false))
     }
 
-    /// Appends an attempt's settlement.
+    /// Writes a settlement, or keeps it until the disk takes it.
     ///
     /// # Errors
-    /// The record is not in the journal: the attempt will count as orphaned, at its reserve.
+    /// It is neither written nor kept. The attempt will then count as orphaned, at its reserve.
     pub fn append_settlement(&self, settlement: &Settlement) -> io::Result<()> {
-        self.append(|out| settlement.write(out))
+        encoded(|out| settlement.write(out), |record| self.append(record, true))
     }
 
-    /// Whether the last append worked.
+    /// Whether the disk took the last record and the last sync. While `false`, expect intents to be refused.
     pub fn healthy(&self) -> bool {
-        self.healthy.load(Relaxed)
+        self.healthy.load(Ordering::Relaxed)
     }
 
-    /// Records appended by this process.
+    /// Records that this process has written.
     pub fn appended(&self) -> u64 {
-        self.appended.load(Relaxed)
+        self.appended.load(Ordering::Relaxed)
     }
 
-    pub fn owner(&self) -> &str {
+    pub fn figures(&self) -> Figures {
+        Figures {
+            appended: self.appended(),
+            errors: self.errors.load(Ordering::Relaxed),
+            lost: self.lost.load(Ordering::Relaxed),
+            kept: self.lock().spill.len() as u64,
+        }
+    }
+
+    pub(super) fn owner(&self) -> &str {
         &self.owner
     }
 
-    pub fn dir(&self) -> &Path {
+    pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// This process's segments, oldest first.
-    pub fn segments(&self) -> Vec<PathBuf> {
+    /// This process's segments that are not yet forgotten, oldest first; the last one is still written to.
+    pub(super) fn segments(&self) -> Vec<Arc<Segment>> {
         let open = self.lock();
-        open.full.iter().chain([&open.current]).map(|segment| segment.path.clone()).collect()
+        open.sealed.iter().chain([&open.current]).cloned().collect()
     }
 
-    /// Forgets and removes a full segment that has been drained to its end.
-    pub fn remove(&self, path: &Path) {
+    /// Lets go of a sealed segment, whose file is gone.
+    pub(super) fn forget(&self, name: &str) {
+        self.lock().sealed.retain(|segment| segment.name != name);
+    }
+
+    /// Refuses every record from now on.
+    pub(super) fn close(&self) {
         let mut open = self.lock();
-        if let Some(at) = open.full.iter().position(|segment| segment.path == path) {
-            let segment = open.full.remove(at);
-            let _ = fs::remove_file(&segment.path);
+        if self.mend(&mut open).is_err() {
+            let left = open.spill.len();
+            self.lost.fetch_add(left as u64, Ordering::Relaxed);
+            tracing::error!(left, "the journal closes with settlements that its disk did not take");
+        }
+        open.closed = true;
+    }
+
+    /// Makes what was appended so far outlive a power cut.
+    pub(super) fn sync(&self) {
+        if self.renamed.swap(false, Ordering::AcqRel)
+            && let Err(error) = File::open(&self.dir).and_then(|dir| self.disk.sync(&dir))
+        {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(%error, "the journal's directory cannot be synced");
+        }
+        let mut failed = false;
+        for segment in self.segments() {
+            let written = segment.written();
+            if segment.synced.load(Ordering::Acquire) >= written {
+                continue;
+            }
+            if segment.suspect.load(Ordering::Acquire) {
+                failed |= !self.repeat(&segment);
+                continue;
+            }
+            match self.disk.sync(&segment.file) {
+                Ok(()) => segment.synced.store(written, Ordering::Release),
+                Err(error) => {
+                    failed = true;
+                    segment.suspect.store(true, Ordering::Release);
+                    self.errors.fetch_add(1, Ordering::Relaxed);
+                    self.healthy.store(false, Ordering::Relaxed);
+                    tracing::error!(%error, segment = segment.name, "fsync failed: the journal goes on in a new segment");
+                    self.repeat(&segment);
+                }
+            }
+        }
+        if !failed {
+            let open = self.lock();
+            if open.broken.is_none() {
+                self.healthy.store(true, Ordering::Relaxed);
+            }
         }
     }
 
-    /// Whether a segment is full: nothing will be appended to it any more.
-    pub fn is_full(&self, path: &Path) -> bool {
-        self.lock().full.iter().any(|segment| segment.path == path)
+    /// Tries a disk that failed once more, also when no call comes to try it.
+    pub(super) fn heal(&self) {
+        let mut open = self.lock();
+        if open.broken.as_ref().is_some_and(|broken| broken.again <= Instant::now()) && !open.closed {
+            let mut probe = Vec::new();
+            segment::record(&mut probe, |out| out.extend_from_slice(segment::NOTE));
+            if self.mend(&mut open).and_then(|()| self.put(&mut open, &probe)).is_ok() {
+                self.recovered(&mut open);
+            }
+        }
     }
 
-    /// Syncs what was appended to the disk. Called in groups, off the path.
-    ///
-    /// # Errors
-    /// The disk refused. The kernel may have dropped the pages, so a new segment is begun rather than trusting a later
-    /// sync of the same file.
-    pub fn sync(&self) -> io::Result<()> {
-        if !self.dirty.swap(false, Relaxed) {
+    fn append(&self, record: &[u8], keep: bool) -> io::Result<()> {
+        if record.len() > segment::HEADER + segment::MOST {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+            return Err(io::Error::new(ErrorKind::InvalidInput, "record is too large for the journal"));
+        }
+        let mut open = self.lock();
+        match self.write(&mut open, record) {
+            Ok(()) => {
+                self.appended.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(_) if keep && !open.closed && open.spilled + record.len() <= SPILL => {
+                open.spilled += record.len();
+                open.spill.push_back(record.into());
+                Ok(())
+            }
+            Err(error) => {
+                let counter = if keep { &self.lost } else { &self.errors };
+                counter.fetch_add(1, Ordering::Relaxed);
+                Err(error)
+            }
+        }
+    }
+
+    fn write(&self, open: &mut Open, record: &[u8]) -> io::Result<()> {
+        if open.closed {
+            return Err(io::Error::other("the journal is closed"));
+        }
+        if let Some(broken) = &open.broken {
+            if Instant::now() < broken.again {
+                return Err(io::Error::new(broken.kind, "the journal's disk failed less than a second ago"));
+            }
+            self.mend(open)?;
+            self.put(open, record)?;
+            self.recovered(open);
             return Ok(());
         }
-        let file = self.lock().current.file.try_clone()?;
-        let synced = file.sync_data();
-        if synced.is_err() {
-            self.healthy.store(false, Relaxed);
-            let _ = self.rotate(&mut self.lock());
+        if open.current.written() >= self.rotate
+            && let Err(error) = self.advance(open)
+        {
+            return Err(self.failed(open, error, true));
         }
-        synced
+        self.put(open, record)
     }
 
-    fn append(&self, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
-        thread_local! {
-            static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-        }
-        BUFFER.with_borrow_mut(|buffer| {
-            buffer.clear();
-            buffer.extend_from_slice(&[0; HEAD]);
-            write(buffer);
-            let (head, payload) = buffer.split_at_mut(HEAD);
-            let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-            let (length_at, crc_at) = head.split_at_mut(4);
-            length_at.copy_from_slice(&length.to_le_bytes());
-            crc_at.copy_from_slice(&crc32fast::hash(payload).to_le_bytes());
-            let written = self.append_bytes(buffer);
-            self.healthy.store(written.is_ok(), Relaxed);
-            if written.is_ok() {
-                self.appended.fetch_add(1, Relaxed);
-                self.dirty.store(true, Relaxed);
+    /// Writes whole records to the current segment, or leaves it as it was.
+    fn put(&self, open: &mut Open, records: &[u8]) -> io::Result<()> {
+        let segment = Arc::clone(&open.current);
+        let mut rest = records;
+        let error = loop {
+            match self.disk.write(&segment.file, rest) {
+                Ok(0) => break io::Error::from(ErrorKind::WriteZero),
+                Ok(n) => match rest.get(n..) {
+                    Some([]) | None => {
+                        segment.written.fetch_add(records.len() as u64, Ordering::AcqRel);
+                        return Ok(());
+                    }
+                    Some(more) => rest = more,
+                },
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => break error,
             }
-            // A record that was huge must not hold its memory for ever.
-            if buffer.capacity() > 64 * 1024 {
-                *buffer = Vec::new();
-            }
-            written
-        })
+        };
+        // Where a piece of a record cannot be cut off again, nothing may follow it.
+        let cut = self.disk.truncate(&segment.file, segment.written());
+        let full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+        Err(self.failed(open, error, cut.is_err() || !full))
     }
 
-    fn append_bytes(&self, record: &[u8]) -> io::Result<()> {
-        let mut open = self.lock();
-        if open.current.bytes >= SEGMENT_BYTES {
-            self.rotate(&mut open)?;
+    fn failed(&self, open: &mut Open, error: io::Error, fresh: bool) -> io::Error {
+        if open.broken.is_none() {
+            tracing::error!(%error, "the journal's disk takes no records: billable work is refused");
         }
-        open.current.append(record)
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        self.healthy.store(false, Ordering::Relaxed);
+        open.broken = Some(Broken { again: Instant::now() + self.pause, kind: error.kind(), fresh });
+        error
     }
 
-    fn rotate(&self, open: &mut Open) -> io::Result<()> {
-        let next = Segment::create(&self.dir, &self.owner, open.made)?;
-        open.made += 1;
-        let full = std::mem::replace(&mut open.current, next);
-        open.full.push(full);
+    /// Brings a failed journal to where the next record may be written: a new segment if the old one is spoilt, and
+    /// the kept settlements before anything newer.
+    fn mend(&self, open: &mut Open) -> io::Result<()> {
+        let Some(fresh) = open.broken.as_ref().map(|broken| broken.fresh) else { return Ok(()) };
+        if (fresh || open.current.suspect.load(Ordering::Acquire))
+            && let Err(error) = self.advance(open)
+        {
+            return Err(self.failed(open, error, true));
+        }
+        if let Some(broken) = &mut open.broken {
+            broken.fresh = false;
+        }
+        while let Some(record) = open.spill.pop_front() {
+            if let Err(error) = self.put(open, &record) {
+                open.spill.push_front(record);
+                return Err(error);
+            }
+            open.spilled = open.spilled.saturating_sub(record.len());
+            self.appended.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(())
+    }
+
+    fn recovered(&self, open: &mut Open) {
+        open.broken = None;
+        self.healthy.store(true, Ordering::Relaxed);
+        tracing::info!("the journal's disk takes records again");
+    }
+
+    fn advance(&self, open: &mut Open) -> io::Result<()> {
+        let next = Arc::new(Segment::create(&*self.disk, &self.dir, &self.owner, open.next)?);
+        open.next += 1;
+        let old = std::mem::replace(&mut open.current, next);
+        if old.written() == 0 {
+            let _ = fs::remove_file(&old.path);
+        } else {
+            open.sealed.push(old);
+        }
+        self.renamed.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Repeats in the current segment what a suspect one may have lost. The ledger takes a record twice without harm.
+    /// `false`: not yet done.
+    fn repeat(&self, suspect: &Arc<Segment>) -> bool {
+        let mut open = self.lock();
+        if open.broken.is_some() {
+            return false;
+        }
+        if Arc::ptr_eq(suspect, &open.current)
+            && let Err(error) = self.advance(&mut open)
+        {
+            self.failed(&mut open, error, true);
+            return false;
+        }
+        let (synced, written) = (suspect.synced.load(Ordering::Acquire), suspect.written());
+        let mut unsynced = vec![0; usize::try_from(written.saturating_sub(synced)).unwrap_or(0)];
+        match suspect.file.read_exact_at(&mut unsynced, synced) {
+            Ok(()) if self.put(&mut open, &unsynced).is_err() => return false,
+            Ok(()) => {}
+            Err(error) => {
+                tracing::error!(%error, segment = suspect.name, "records not yet on disk cannot be read back");
+            }
+        }
+        suspect.synced.store(u64::MAX, Ordering::Release);
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -191,184 +362,135 @@ impl Journal {
     }
 }
 
-impl Segment {
-    fn create(dir: &Path, owner: &str, number: u32) -> io::Result<Segment> {
-        let path = dir.join(format!("{owner}.{number:06}.segment"));
-        let file = OpenOptions::new().append(true).read(true).create_new(true).open(&path)?;
-        if !lock(&file) {
-            return Err(io::Error::other("a new segment of the journal is locked by somebody else"));
-        }
-        Ok(Segment { path, file, bytes: 0 })
-    }
+/// Counts since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Records written.
+    pub appended: u64,
+    /// Failed writes and syncs, refused intents.
+    pub errors: u64,
+    /// Settlements neither written nor kept.
+    pub lost: u64,
+    /// Settlements waiting in memory for the disk.
+    pub kept: u64,
+}
 
-    fn append(&mut self, record: &[u8]) -> io::Result<()> {
-        // `write_all` is one `write` unless the disk is full, when what came through is taken back.
-        match self.file.write_all(record) {
-            Ok(()) => {
-                self.bytes += record.len() as u64;
-                Ok(())
-            }
+/// Where the segments lie.
+pub(super) fn directory(state_dir: &Path) -> PathBuf {
+    state_dir.join("journal")
+}
+
+/// One file of records, locked for as long as this value lives.
+pub(super) struct Segment {
+    /// File name.
+    pub name: String,
+    pub path: PathBuf,
+    pub file: File,
+    /// Bytes of whole records; where the file is longer, the rest is a piece that could not be cut off.
+    written: AtomicU64,
+    synced: AtomicU64,
+    /// A sync failed: the file is neither written to nor synced again.
+    suspect: AtomicBool,
+}
+
+impl Segment {
+    fn create(disk: &dyn Disk, dir: &Path, owner: &str, number: u32) -> io::Result<Segment> {
+        let name = format!("{owner}.{number:06}{SUFFIX}");
+        let path = dir.join(&name);
+        let unfinished = dir.join(format!("{name}{UNFINISHED}"));
+        let made = disk.create(&unfinished).and_then(|file| {
+            file.try_lock().map_err(|error| match error {
+                TryLockError::Error(error) => error,
+                TryLockError::WouldBlock => io::Error::from(ErrorKind::WouldBlock),
+            })?;
+            fs::rename(&unfinished, &path)?;
+            Ok(file)
+        });
+        match made {
+            Ok(file) => Ok(Segment {
+                name,
+                path,
+                file,
+                written: AtomicU64::new(0),
+                synced: AtomicU64::new(0),
+                suspect: AtomicBool::new(false),
+            }),
             Err(error) => {
-                self.file.set_len(self.bytes)?;
+                let _ = fs::remove_file(&unfinished);
                 Err(error)
             }
         }
     }
-}
 
-/// Takes the exclusive lock of a segment, if nobody has it. It goes with the last descriptor of the open file.
-pub fn lock(file: &File) -> bool {
-    // SAFETY: flock takes a descriptor, which `file` keeps open, and touches no memory of ours.
-    let result = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
-    result == 0
-}
-
-/// What was read of a segment.
-#[derive(Debug, Default)]
-pub struct Reading {
-    pub records: Vec<Record>,
-    /// Offset up to which the segment has been read.
-    pub offset: u64,
-    /// Bytes passed over because their checksum or length was wrong.
-    pub damaged: u64,
-}
-
-/// Reads the records from an offset on, as many as are whole. With `to_the_end` (of a dead process's segment) damage is
-/// passed over to the next whole record; otherwise an unfinished tail is left for the next reading.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn read(path: &Path, from: u64, to_the_end: bool) -> io::Result<Reading> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(from))?;
-    let mut bytes = Vec::new();
-    file.take(SEGMENT_BYTES * 2).read_to_end(&mut bytes)?;
-    let mut found = Reading { offset: from, ..Reading::default() };
-    let mut at = 0;
-    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-        match record(rest) {
-            Some((record, length)) => {
-                found.records.push(record);
-                at += length;
-            }
-            None if to_the_end => {
-                // Damage: look for the next offset at which a whole record with a right checksum begins.
-                at += 1;
-                found.damaged += 1;
-            }
-            None => break,
-        }
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
     }
-    found.offset += at as u64;
-    Ok(found)
 }
 
-fn record(bytes: &[u8]) -> Option<(Record, usize)> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    let (crc, rest) = rest.split_first_chunk::<4>()?;
-    let length = u32::from_le_bytes(*length);
-    if length == 0 || length > MOST_RECORD {
-        return None;
+/// The calls that may fail, apart so that tests can make them fail.
+pub(super) trait Disk: Send + Sync {
+    fn create(&self, path: &Path) -> io::Result<File>;
+    fn write(&self, file: &File, bytes: &[u8]) -> io::Result<usize>;
+    fn truncate(&self, file: &File, length: u64) -> io::Result<()>;
+    fn sync(&self, file: &File) -> io::Result<()>;
+}
+
+/// The operating system's.
+pub(super) struct Os;
+
+impl Disk for Os {
+    fn create(&self, path: &Path) -> io::Result<File> {
+        OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(path)
     }
-    let payload = rest.get(..length as usize)?;
-    if crc32fast::hash(payload) != u32::from_le_bytes(*crc) {
-        return None;
+
+    fn write(&self, mut file: &File, bytes: &[u8]) -> io::Result<usize> {
+        file.write(bytes)
     }
-    Some((Record::read(payload)?, HEAD + payload.len()))
+
+    fn truncate(&self, file: &File, length: u64) -> io::Result<()> {
+        file.set_len(length)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+}
+
+struct Open {
+    current: Arc<Segment>,
+    sealed: Vec<Arc<Segment>>,
+    /// Number of the next segment.
+    next: u32,
+    broken: Option<Broken>,
+    /// Settlements that the disk did not take, and their bytes.
+    spill: VecDeque<Box<[u8]>>,
+    spilled: usize,
+    closed: bool,
+}
+
+/// The disk failed.
+struct Broken {
+    again: Instant,
+    kind: ErrorKind,
+    /// The current segment is not to be written to any more.
+    fresh: bool,
+}
+
+/// Encodes into the thread's own buffer, so that a record costs no allocation.
+fn encoded<T>(payload: impl FnOnce(&mut Vec<u8>), then: impl FnOnce(&[u8]) -> T) -> T {
+    thread_local! {
+        static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    // A settlement may come from a guard that is dropped while its thread ends, when thread-locals are gone.
+    let mut out = BUFFER.try_with(RefCell::take).unwrap_or_default();
+    out.clear();
+    segment::record(&mut out, payload);
+    let result = then(&out);
+    if out.capacity() <= KEEP {
+        let _ = BUFFER.try_with(|buffer| buffer.replace(out));
+    }
+    result
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::exchange::record::Id;
-
-    fn intent(n: u128) -> Intent {
-        Intent {
-            attempt: Id(n),
-            request: Id(n << 8),
-            key: "k\"1".into(),
-            tags: vec![("a".into(), "b".into())],
-            ..Intent::default()
-        }
-    }
-
-    fn settlement(n: u128) -> Settlement {
-        Settlement {
-            attempt: Id(n),
-            outcome: "ok".into(),
-            cost: 5,
-            usage: Some(crate::ir::Usage { input: 1, output: 2, ..Default::default() }),
-            ..Settlement::default()
-        }
-    }
-
-    fn filled(dir: &Path) -> (Journal, Vec<Record>) {
-        let journal = Journal::open(dir).unwrap();
-        let mut wrote = Vec::new();
-        for n in 1..=20 {
-            journal.append_intent(&intent(n)).unwrap();
-            wrote.push(Record::Intent(intent(n)));
-            journal.append_settlement(&settlement(n)).unwrap();
-            wrote.push(Record::Settlement(settlement(n)));
-        }
-        (journal, wrote)
-    }
-
-    #[test]
-    fn what_is_appended_is_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let (journal, wrote) = filled(dir.path());
-        let path = journal.segments().remove(0);
-        let all = read(&path, 0, false).unwrap();
-        assert_eq!(all.records, wrote);
-        assert_eq!(all.offset, fs::metadata(&path).unwrap().len());
-        assert!(read(&path, all.offset, false).unwrap().records.is_empty());
-        assert_eq!(journal.appended(), 40);
-    }
-
-    #[test]
-    fn every_torn_tail_leaves_the_whole_records() {
-        let dir = tempfile::tempdir().unwrap();
-        let (journal, wrote) = filled(dir.path());
-        let bytes = fs::read(journal.segments().remove(0)).unwrap();
-        let torn = dir.path().join("torn");
-        let mut whole_before = 0;
-        for length in 0..=bytes.len() {
-            fs::write(&torn, &bytes[..length]).unwrap();
-            let found = read(&torn, 0, false).unwrap();
-            assert_eq!(found.records[..], wrote[..found.records.len()]);
-            assert!(found.records.len() >= whole_before && found.offset <= length as u64);
-            whole_before = found.records.len();
-        }
-        assert_eq!(whole_before, 40);
-    }
-
-    #[test]
-    fn flipped_bits_are_found_and_the_rest_is_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let (journal, wrote) = filled(dir.path());
-        let bytes = fs::read(journal.segments().remove(0)).unwrap();
-        let bad = dir.path().join("bad");
-        let mut rng = fastrand::Rng::with_seed(3);
-        for _ in 0..500 {
-            let mut flipped = bytes.clone();
-            let at = rng.usize(..flipped.len());
-            flipped[at] ^= 1 << rng.u8(..8);
-            fs::write(&bad, &flipped).unwrap();
-            let found = read(&bad, 0, true).unwrap();
-            assert_eq!(found.records.len(), 39, "one record is lost, and no other");
-            assert!(found.damaged > 0);
-            assert!(found.records.iter().all(|record| wrote.contains(record)));
-        }
-    }
-
-    #[test]
-    fn a_living_process_holds_its_segment() {
-        let dir = tempfile::tempdir().unwrap();
-        let (journal, _) = filled(dir.path());
-        let path = journal.segments().remove(0);
-        assert!(!lock(&File::open(&path).unwrap()));
-        drop(journal);
-        assert!(lock(&File::open(&path).unwrap()));
-    }
-}
+mod tests;
