@@ -147,6 +147,18 @@ impl View for Window {
         shared.metrics.set_in_flight(shared.in_flight());
         shared.metrics.set_buffered(shared.buffered.bytes());
         shared.metrics.set_ledger_lag(shared.ledger.lag());
+        let (journal, ledger) = (shared.journal.figures(), shared.ledger.figures());
+        shared.metrics.set_store(&telemetry::StoreSeen {
+            appended: journal.appended,
+            failed: journal.errors,
+            lost: journal.lost,
+            kept: journal.kept,
+            healthy: shared.journal.healthy(),
+            ledger_failures: ledger.errors,
+            orphaned: ledger.orphaned,
+            damaged: ledger.damaged,
+            rebuilt: ledger.rebuilt,
+        });
         let now = shared.now().mono;
         for model in shared.served().snapshot.models.values() {
             for target in &model.targets {

@@ -163,8 +163,9 @@ impl BackgroundService for Drain {
         let ledger = self.shared.ledger.clone();
         let _ = tokio::task::spawn_blocking(move || ledger.flush(Duration::from_secs(5))).await;
         events::Stopped { cut }.emit(&self.shared.metrics);
-        // The last answers and this line are written, but perhaps not yet sent: a moment for sockets and log.
+        // The last answers are written, but perhaps not yet sent: a moment for the sockets.
         sleep(Duration::from_millis(50)).await;
+        crate::telemetry::log::flush(Duration::from_secs(1));
         std::process::exit(0);
     }
 }

@@ -34,10 +34,38 @@ pub struct Metrics {
     pub journal_errors: IntCounterVec,
     pub streams_cut: IntCounter,
     pub log_dropped: IntCounter,
+    pub panics: IntCounter,
+    store: StoreMetrics,
     in_flight: IntGauge,
     buffered: IntGauge,
     ledger_lag: IntGauge,
     target_cooling: GaugeVec,
+}
+
+struct StoreMetrics {
+    appended: IntCounter,
+    failed: IntCounter,
+    lost: IntCounter,
+    kept: IntGauge,
+    healthy: IntGauge,
+    busy: IntCounter,
+    orphaned: IntCounter,
+    damaged: IntCounter,
+    rebuilt: IntCounter,
+}
+
+/// Figures of journal and ledger since the start, as they stand when metrics are asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StoreSeen {
+    pub appended: u64,
+    pub failed: u64,
+    pub lost: u64,
+    pub kept: u64,
+    pub healthy: bool,
+    pub ledger_failures: u64,
+    pub orphaned: u64,
+    pub damaged: u64,
+    pub rebuilt: u64,
 }
 
 impl Metrics {
@@ -131,6 +159,31 @@ impl Metrics {
                     "Log lines dropped because their reader was too slow.",
                 )),
             ),
+            panics: count(&registry, "panics_total", "Panics: each one is a bug."),
+            store: StoreMetrics {
+                appended: count(&registry, "journal_appends_total", "Records that the journal has taken."),
+                failed: count(&registry, "journal_failures_total", "Writes and syncs of the journal that failed."),
+                lost: count(&registry, "journal_lost_total", "Settlements that were neither written nor kept."),
+                kept: registered(
+                    &registry,
+                    IntGauge::with_opts(opts(
+                        "journal_kept_records",
+                        "Settlements that wait in memory for the journal's disk.",
+                    )),
+                ),
+                healthy: registered(
+                    &registry,
+                    IntGauge::with_opts(opts("journal_healthy", "0 while the journal's disk fails.")),
+                ),
+                busy: count(&registry, "ledger_failures_total", "Times the ledger could not be written."),
+                orphaned: count(
+                    &registry,
+                    "ledger_orphaned_total",
+                    "Attempts of dead processes that were counted at their reserve.",
+                ),
+                damaged: count(&registry, "journal_damaged_total", "Damaged places found in the journal."),
+                rebuilt: count(&registry, "ledger_rebuilt_total", "Corrupt ledgers that were begun anew."),
+            },
             in_flight: registered(&registry, IntGauge::with_opts(opts("requests_in_flight", "Calls being worked on."))),
             buffered: registered(
                 &registry,
@@ -167,6 +220,24 @@ impl Metrics {
         self.ledger_lag.set(i64::try_from(records).unwrap_or(i64::MAX));
     }
 
+    /// Takes over what journal and ledger have counted since the start.
+    pub fn set_store(&self, seen: &StoreSeen) {
+        let store = &self.store;
+        for (counter, total) in [
+            (&store.appended, seen.appended),
+            (&store.failed, seen.failed),
+            (&store.lost, seen.lost),
+            (&store.busy, seen.ledger_failures),
+            (&store.orphaned, seen.orphaned),
+            (&store.damaged, seen.damaged),
+            (&store.rebuilt, seen.rebuilt),
+        ] {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+        store.kept.set(i64::try_from(seen.kept).unwrap_or(i64::MAX));
+        store.healthy.set(i64::from(seen.healthy));
+    }
+
     pub fn set_target_state(&self, target: &str, cooling: bool) {
         self.target_cooling.with_label_values(&[target]).set(f64::from(u8::from(cooling)));
     }
@@ -188,6 +259,10 @@ fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Int
     registered(registry, IntCounterVec::new(opts(name, help), labels))
 }
 
+fn count(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    registered(registry, IntCounter::with_opts(opts(name, help)))
+}
+
 fn histogram(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
     let opts = HistogramOpts::from(opts(name, help)).buckets(SECONDS.to_vec());
     registered(registry, HistogramVec::new(opts, labels))
@@ -203,6 +278,17 @@ fn registered<C: prometheus::core::Collector + Clone + 'static>(registry: &Regis
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn totals_of_the_store_are_taken_over_once() {
+        let metrics = Metrics::new();
+        for appended in [3, 3, 8] {
+            metrics.set_store(&StoreSeen { appended, healthy: true, ..StoreSeen::default() });
+        }
+        let text = metrics.render();
+        assert!(text.contains("portolan_journal_appends_total 8\n"), "{text}");
+        assert!(text.contains("portolan_journal_healthy 1\n"), "{text}");
+    }
 
     #[test]
     fn names_follow_the_conventions() {

@@ -5,4 +5,4 @@ pub mod events;
 pub mod log;
 pub mod metrics;
 
-pub use metrics::Metrics;
+pub use metrics::{Metrics, StoreSeen};
