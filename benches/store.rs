@@ -39,6 +39,17 @@ fn append(c: &mut Criterion) {
         served: true,
         ..Settlement::default()
     };
+    // What the system call costs alone, to read the others by.
+    let mut file = std::fs::File::create(dir.path().join("plain")).expect("a file");
+    let bytes = [b'x'; 480];
+    c.bench_function("write(2) of as many bytes", |b| b.iter(|| std::io::Write::write(&mut file, &bytes)));
+    let mut out = Vec::new();
+    c.bench_function("encode intent", |b| {
+        b.iter(|| {
+            out.clear();
+            intent.write(&mut out);
+        });
+    });
     c.bench_function("append intent", |b| b.iter(|| journal.append_intent(&intent)));
     c.bench_function("append settlement", |b| b.iter(|| journal.append_settlement(&settlement)));
     c.bench_function("append intent, second thread appending", |b| {

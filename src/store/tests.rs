@@ -76,9 +76,22 @@ fn costs(dir: &Path) -> Vec<(u128, State, u64)> {
 /// Starts anew after a crash and takes over what is left; nothing but the new process's own segment may remain.
 fn restart(dir: &Path) {
     let journal = Arc::new(Journal::open(dir).unwrap());
-    worker(dir, &journal).recover().unwrap();
-    let left = segments(dir);
-    assert_eq!(left.len(), 1, "left: {left:?}");
+    take_over(dir, &journal, 1);
+}
+
+/// Takes over what the dead left, until so many segments remain. Another test may start a process just now, whose
+/// child has all our locks until it becomes another program: hence the patience.
+fn take_over(dir: &Path, journal: &Arc<Journal>, remain: usize) {
+    let by = Instant::now() + Duration::from_secs(5);
+    loop {
+        worker(dir, journal).recover().unwrap();
+        let left = segments(dir);
+        if left.len() == remain {
+            return;
+        }
+        assert!(Instant::now() < by, "left: {left:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn segments(dir: &Path) -> Vec<PathBuf> {
@@ -106,6 +119,9 @@ fn a_row_has_all_that_the_records_said() {
     journal.append_intent(&intent(2)).unwrap();
     journal.append_settlement(&settlement(1, 7)).unwrap();
     worker(dir.path(), &journal).pass().unwrap();
+    let segment = &journal.segments()[0];
+    let (mut books, _) = Books::open(dir.path(), None, 0).unwrap();
+    assert_eq!(books.drained(&segment.name).unwrap(), segment.written(), "nothing will be read again");
     let rows = rows(dir.path());
     assert_eq!(rows[&1], Attempt { intent: intent(1), state: State::Settled, settlement: Some(settlement(1, 7)) });
     assert_eq!(rows[&2], Attempt { intent: intent(2), state: State::Open, settlement: None });
@@ -124,13 +140,12 @@ fn d_1_what_a_dead_process_left_open_counts_at_its_reserve_and_the_living_are_le
     living.append_intent(&intent(3)).unwrap();
     worker(dir.path(), &living).pass().unwrap();
     let third = small(dir.path(), 1 << 20);
-    worker(dir.path(), &third).recover().unwrap();
+    take_over(dir.path(), &third, 2);
     let expected = [(1, State::Settled, 7), (2, State::Orphaned, RESERVE), (3, State::Open, 0)];
     assert_eq!(costs(dir.path()), expected);
     let orphan = rows(dir.path())[&2].settlement.clone().unwrap();
     assert!(orphan.estimated && orphan.outcome == "orphaned");
     assert_eq!(orphan.usage, Some(Usage { input: 3, ..Usage::default() }));
-    assert_eq!(segments(dir.path()).len(), 2);
     living.append_settlement(&settlement(3, 9)).unwrap();
     worker(dir.path(), &living).pass().unwrap();
     assert_eq!(costs(dir.path())[2], (3, State::Settled, 9));
@@ -471,19 +486,14 @@ fn d_1_killed_processes_lose_nothing_they_were_promised() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        let reader = std::thread::spawn(move || {
-            // The last line may be cut off by the kill.
-            let lines: Vec<String> =
-                out.split(b'\n').map_while(Result::ok).filter_map(|l| String::from_utf8(l).ok()).collect();
-            lines
-        });
-        std::thread::sleep(Duration::from_millis(120 + round * 53));
+        let mut out = BufReader::new(child.stdout.take().unwrap()).split(b'\n').map_while(Result::ok);
+        let mut lines: Vec<_> = out.by_ref().take(700 * (1 + usize::try_from(round).unwrap())).collect();
         child.kill().unwrap();
+        lines.extend(out);
         child.wait().unwrap();
-        let mut lines = reader.join().unwrap();
+        // The last line may be cut off by the kill.
         lines.pop();
-        for line in lines {
+        for line in lines.iter().filter_map(|line| std::str::from_utf8(line).ok()) {
             match line.split_once(' ') {
                 Some(("+", n)) => promised.insert(n.parse::<u128>().unwrap(), false),
                 Some(("-", n)) => promised.insert(n.parse::<u128>().unwrap(), true),
@@ -503,15 +513,15 @@ fn d_1_killed_processes_lose_nothing_they_were_promised() {
         .unwrap()
         .into_iter()
         .collect();
-    assert!(promised.len() > 1_000, "only {} attempts: the machine is too slow for this test", promised.len());
+    assert!(promised.len() > 1_000, "{} attempts", promised.len());
     for (n, settled) in &promised {
         let (state, cost) = found.get(n).unwrap_or_else(|| panic!("attempt {n} is missing"));
         assert!(!settled || state == "settled", "attempt {n} was settled, and is {state}");
         assert_eq!(*cost, if state == "settled" { 7 } else { RESERVE as i64 }, "attempt {n}");
     }
     assert!(found.values().all(|(state, _)| state != "open"));
-    // A kill may fall between a record and the line that promises it, once a round.
-    assert!(found.len() <= promised.len() + 8, "{} rows of {} attempts", found.len(), promised.len());
+    // A kill may fall between a record and the line that promises it, and the last line of each round is not counted.
+    assert!(found.len() <= promised.len() + 16, "{} rows of {} attempts", found.len(), promised.len());
 }
 
 proptest! {

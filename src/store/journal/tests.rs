@@ -302,5 +302,10 @@ fn a_living_process_holds_its_segments() {
     let other = File::open(&path).unwrap();
     assert!(other.try_lock().is_err());
     drop(journal);
-    assert!(other.try_lock().is_ok());
+    // A process that another test starts just now has all our locks until it becomes another program.
+    let free = (0..1_000).any(|_| {
+        std::thread::sleep(Duration::from_millis(1));
+        other.try_lock().is_ok()
+    });
+    assert!(free);
 }
