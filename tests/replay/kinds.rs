@@ -1,0 +1,101 @@
+//! Kinds of parts and members that a dialect may hand on as its own: each is documented by a provider and has no place
+//! in the IR. A kind that is not listed here was not thought of, and fails the replay.
+
+use super::recordings::Speech;
+
+/// Members of Chat Completions' relatives, and whose they are.
+const CHAT: &[&str] = &[
+    // OpenAI: moderation of prompt and answer, asked for in the request.
+    "moderation",
+    // Azure and Copilot: the content filter's verdicts.
+    "prompt_filter_results",
+    "choices.content_filter_results",
+    "copilot_usage",
+    // OpenRouter: who answered, and that one's own word for the finish.
+    "provider",
+    "choices.native_finish_reason",
+    // Perplexity.
+    "citations",
+    "search_results",
+    "related_questions",
+    // Groq: its own ids and usage; the channels of gpt-oss; what its server-side tools did.
+    "x_groq",
+    "usage_breakdown",
+    "delta.channel",
+    "delta.executed_tools",
+    "choices.message.executed_tools",
+    // llama.cpp.
+    "timings",
+    // Cerebras.
+    "time_info",
+    // Venice.
+    "venice_parameters",
+    "cost",
+    "delta.reasoning_encrypted",
+    "choices.message.reasoning_encrypted",
+    // Together: the seed drawn.
+    "choices.seed",
+    // Mistral, Copilot: noise against traffic analysis.
+    "p",
+    "choices.message.padding",
+    // Gemini's endpoint: the signature a second time.
+    "choices.message.thought_signature",
+    // vLLM, SGLang and the like.
+    "choices.stop_reason",
+    "choices.matched_stop",
+    // OpenAI's first vision model.
+    "choices.finish_details",
+    // SambaNova and others behind gateways.
+    "request_id",
+    "metadata",
+    "sla_metrics",
+    "latency_checkpoint",
+    "obfuscation",
+];
+
+/// Blocks and events of Anthropic's: what its own tools were asked and said, and what editing the context did.
+const MESSAGES: &[&str] = &[
+    "content.server_tool_use",
+    "content.web_search_tool_result",
+    "content.web_fetch_tool_result",
+    "content.code_execution_tool_result",
+    "content.bash_code_execution_tool_result",
+    "content.text_editor_code_execution_tool_result",
+    "content.tool_search_tool_result",
+    "content.mcp_tool_use",
+    "content.mcp_tool_result",
+    "content.advisor_tool_result",
+    "content.compaction",
+    "container",
+    "context_management",
+    "stop_details",
+];
+
+/// Parts and members of Gemini's: code that it ran, tools of Google's, and what it says of its sources.
+const GEMINI: &[&str] = &[
+    "content.executableCode",
+    "content.codeExecutionResult",
+    "content.toolCall",
+    "content.toolResponse",
+    "promptFeedback",
+    "usageMetadata.trafficType",
+    "groundingMetadata",
+    "urlContextMetadata",
+    "safetyRatings",
+    "avgLogprobs",
+    "finishMessage",
+    "choices.groundingMetadata",
+    "choices.urlContextMetadata",
+    "choices.safetyRatings",
+    "choices.avgLogprobs",
+    "choices.finishMessage",
+];
+
+pub fn is_known(speech: Speech, kind: &str) -> bool {
+    let list = match speech {
+        Speech::Chat => CHAT,
+        Speech::Messages => MESSAGES,
+        Speech::Gemini => GEMINI,
+    };
+    list.contains(&kind)
+}

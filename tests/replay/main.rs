@@ -1,0 +1,46 @@
+//! Recorded provider traffic, replayed: what providers really sent and were really sent, through our dialects and
+//! through the real binary.
+//!
+//! The folder is named by `PORTOLAN_RECORDINGS`; without it every test says so and passes. Nothing in here trusts the
+//! dialects to judge themselves: what an answer says is read a second time by [`plain`], straight from the JSON, with
+//! tables of its own, and the two readings must agree. What Chat Completions cannot show must be a loss with a name.
+
+#[cfg(test)]
+mod answers;
+#[cfg(test)]
+mod binary;
+#[cfg(test)]
+mod coverage;
+#[cfg(test)]
+mod errors;
+#[cfg(test)]
+mod kinds;
+#[cfg(test)]
+mod passthrough;
+#[cfg(test)]
+mod plain;
+#[cfg(test)]
+mod recordings;
+#[cfg(test)]
+mod requests;
+#[cfg(test)]
+mod splits;
+#[cfg(test)]
+mod tally;
+#[cfg(test)]
+mod through;
+
+/// The dialects on what was recorded: answers, errors, requests.
+#[test]
+fn dialects() {
+    let Some(recordings) = recordings::all() else { return };
+    let tally = std::thread::scope(|scope| {
+        let requests = scope.spawn(|| requests::replay(recordings));
+        let mut tally = answers::replay(recordings);
+        tally.add(errors::replay(recordings));
+        tally.add(requests.join().expect("the replay of requests panicked"));
+        tally
+    });
+    tally.report();
+    assert!(tally.failed.is_empty(), "{} failed", tally.failed.len());
+}

@@ -1,0 +1,140 @@
+//! The same dialect on both sides: what is watched is what is decoded, and what is spliced is the model alone.
+
+use portolan::dialect::{Abilities, Quirks, To};
+use portolan::ir::Usage;
+use portolan::wire::patch::Patch;
+use portolan::wire::{scan, sse};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::plain::says;
+use super::recordings::{self, Exchange};
+use super::tally::Tally;
+use super::through;
+
+/// As the gateway's own limits.
+const DEPTH: usize = 64;
+const EVENT: usize = 32 << 20;
+const TARGET: &str = "the-target's \"own\" name";
+
+#[test]
+fn what_is_watched_is_what_is_decoded() {
+    let Some(recordings) = recordings::all() else { return };
+    let mut tally = Tally::default();
+    for exchange in recordings.iter().filter(|exchange| exchange.is_good()) {
+        let dialect = exchange.speech().dialect();
+        if let Some(body) = exchange.whole() {
+            let mut sniffer = dialect.outbound.sniffer();
+            let seen = sniffer.body(body.as_bytes());
+            let mut problems = Vec::new();
+            let decoded = dialect.outbound.decode(body.as_bytes()).map(|response| response.usage).unwrap_or_default();
+            compare(&mut problems, seen.usage, decoded);
+            if !seen.content || seen.fault.is_some() || !sniffer.whole() {
+                problems.push(format!("not taken for a whole answer: {seen:?}"));
+            }
+            tally.count(&exchange.id, problems, &Default::default());
+        }
+        for (id, text) in exchange.streams() {
+            tally.count(&id, watch(exchange, text), &Default::default());
+        }
+    }
+    finish(&tally, "answers watched in passing");
+}
+
+fn watch(exchange: &Exchange, text: &str) -> Vec<String> {
+    let dialect = exchange.speech().dialect();
+    let mut sniffer = dialect.outbound.sniffer();
+    let (mut usage, mut fault, mut content) = (None, None, false);
+    let mut frames = sse::Decoder::new(EVENT);
+    let mut each = |frame: sse::Frame<'_>| {
+        let seen = sniffer.frame(&frame);
+        usage = seen.usage.or(usage);
+        content |= seen.content;
+        fault = fault.take().or(seen.fault);
+    };
+    frames.push(text.as_bytes(), &mut each).unwrap();
+    frames.end(&mut each).unwrap();
+    let passed = through::stream(dialect, text.as_bytes(), &[]);
+    let mut problems = Vec::new();
+    compare(&mut problems, usage, passed.usage);
+    if fault.as_ref().map(|fault| fault.kind) != passed.fault.as_ref().map(|fault| fault.kind) {
+        problems.push(format!("the watch saw {fault:?}, the decoder {:?}", passed.fault));
+    }
+    let whole = passed.broken.is_none();
+    if sniffer.whole() != whole {
+        problems.push(format!("whole for the watch: {}, for the decoder: {whole}", sniffer.whole()));
+    }
+    if whole && !content {
+        problems.push("no content seen".to_owned());
+    }
+    problems
+}
+
+fn compare(problems: &mut Vec<String>, watched: Option<Usage>, decoded: Option<Usage>) {
+    if watched != decoded {
+        problems.push(format!("watched {watched:?}, decoded {decoded:?}"));
+    }
+}
+
+#[test]
+fn an_alias_changes_the_model_alone() {
+    let Some(recordings) = recordings::all() else { return };
+    let mut tally = Tally::default();
+    for exchange in recordings.iter().filter(|exchange| exchange.api == "chat_completions") {
+        let Some(body) = exchange.asked() else { continue };
+        let asked = exchange.asked_json();
+        if asked["model"].is_null() {
+            continue;
+        }
+        tally.count(&exchange.id, splice(exchange, body, &asked), &Default::default());
+    }
+    finish(&tally, "requests spliced");
+}
+
+fn splice(exchange: &Exchange, body: &str, asked: &Value) -> Vec<String> {
+    let members = scan::scan(body.as_bytes(), DEPTH).unwrap();
+    let (quirks, abilities) = (Quirks::default(), Abilities::default());
+    let stream = asked["stream"] == true;
+    let to = To { model: TARGET, stream, quirks: &quirks, abilities: &abilities };
+    let mut patch = Patch::default();
+    exchange.speech().dialect().outbound.splice(body.as_bytes(), &members, &to, &mut patch);
+    let spliced = String::from_utf8(patch.apply(body.as_bytes())).unwrap();
+
+    // The model's place, found by another reader.
+    let raw: std::collections::HashMap<String, &RawValue> = serde_json::from_str(body).unwrap();
+    let model = raw["model"].get();
+    let at = model.as_ptr() as usize - body.as_ptr() as usize;
+    let wanted = format!("{}{}{}", &body[..at], Value::from(TARGET), &body[at + model.len()..]);
+    if !stream || asked["stream_options"]["include_usage"] == true {
+        return if spliced == wanted { Vec::new() } else { vec![format!("more than the model changed: {spliced}")] };
+    }
+    // Usage is asked for on our own account: one piece more, or the options replaced.
+    let mut changed: Value = serde_json::from_str(&spliced).unwrap();
+    let mut problems = Vec::new();
+    if changed["stream_options"]["include_usage"] != true {
+        problems.push("usage was not asked for".to_owned());
+    }
+    let mut kept = asked.clone();
+    kept["model"] = TARGET.into();
+    if says(&asked["stream_options"]) {
+        changed["stream_options"]["include_usage"] = asked["stream_options"]["include_usage"].clone();
+    } else {
+        let same_start = wanted.bytes().zip(spliced.bytes()).take_while(|(a, b)| a == b).count();
+        let same_end = wanted.bytes().rev().zip(spliced.bytes().rev()).take_while(|(a, b)| a == b).count();
+        if same_start + same_end < wanted.len() {
+            problems.push("more changed than the model and one inserted member".to_owned());
+        }
+        changed.as_object_mut().unwrap().remove("stream_options");
+        kept.as_object_mut().unwrap().remove("stream_options");
+    }
+    if changed != kept {
+        problems.push("more changed than the model and the options of the stream".to_owned());
+    }
+    problems
+}
+
+fn finish(tally: &Tally, what: &str) {
+    tally.print_failures();
+    println!("replay: {what}: {} tried, {} failed", tally.tried(), tally.failed.len());
+    assert!(tally.failed.is_empty(), "{} failed", tally.failed.len());
+}
