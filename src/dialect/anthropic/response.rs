@@ -73,7 +73,15 @@ pub(super) fn block(raw: Raw<'_>) -> Result<Block<'_>, Invalid> {
         }),
         _ => return Ok(Block::new(Content::Other { kind, json: raw })),
     };
-    Ok(Block { content, cache: part.cache.map(CacheMark), extras: said(part.extras) })
+    let mut extras = said(part.extras);
+    extras.0.retain(|(name, json)| name != "caller" || !is_direct(json));
+    Ok(Block { content, cache: part.cache.map(CacheMark), extras })
+}
+
+/// Whether a call was made by the model itself, and not by code that it wrote ("Programmatic tool calling", seen
+/// 2026-11-21). Newer models say so of every call; it is what a call is.
+fn is_direct(caller: &Raw<'_>) -> bool {
+    caller.read::<Part<'_>>().is_ok_and(|caller| caller.kind.is_some_and(|kind| kind == "direct"))
 }
 
 pub(super) fn finish<'a>(native: Text<'a>, sequence: Option<Text<'a>>) -> Finish<'a> {

@@ -185,6 +185,9 @@ impl Decoder {
             }
             content => content,
         };
+        for (name, json) in block.extras.0 {
+            emit(Event::Extra { name: format!("content.{name}").into(), json });
+        }
         let argued = matches!(&content, Content::ToolCall(call) if !call.arguments.is_empty());
         self.called |= matches!(content, Content::ToolCall(_));
         self.say(content, emit);

@@ -267,6 +267,11 @@ fn write_message(o: &mut Object<'_>, response: &Response<'_>, candidate: &Candid
     let mut images = Vec::new();
     let mut audio = None;
     for block in &candidate.blocks {
+        if response.origin != ORIGIN {
+            for (name, _) in block.extras.iter() {
+                losses.dropped(format!("content.{name}"));
+            }
+        }
         match &block.content {
             Content::Text { text: more, citations } => {
                 match &mut text {

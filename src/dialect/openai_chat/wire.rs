@@ -344,10 +344,11 @@ pub fn finish(word: Text<'_>) -> Option<Finish<'_>> {
 /// The word for callers. The second is whether it says less than was meant.
 pub fn finish_word(reason: FinishReason, called: bool) -> (&'static str, bool) {
     match reason {
-        FinishReason::Stop | FinishReason::StopSequence | FinishReason::Refusal => ("stop", false),
+        FinishReason::Stop | FinishReason::StopSequence => ("stop", false),
         FinishReason::Length => ("length", false),
         FinishReason::ToolCalls => ("tool_calls", false),
-        FinishReason::ContentFilter => ("content_filter", false),
+        // Anthropic's `refusal` is its classifiers' doing, and often comes without a word: `stop` would hide that.
+        FinishReason::ContentFilter | FinishReason::Refusal => ("content_filter", false),
         FinishReason::Pause => ("stop", true),
         FinishReason::Error | FinishReason::Other if called => ("tool_calls", true),
         FinishReason::Error | FinishReason::Other => ("stop", true),

@@ -230,7 +230,7 @@ fn what_callers_cannot_be_shown_is_a_named_loss() {
     let out: Value = serde_json::from_slice(&out).unwrap();
     assert_eq!(out["created"], 9);
     assert_eq!(out["choices"][0]["message"]["content"], "xy");
-    assert_eq!(out["choices"][2]["finish_reason"], "stop");
+    assert_eq!(out["choices"][2]["finish_reason"], "content_filter");
     assert_eq!(out.get("cached"), None);
 }
 
