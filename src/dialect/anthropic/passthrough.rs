@@ -51,8 +51,10 @@ impl Sniffer for Watch {
         match glance.kind.as_deref().unwrap_or(frame.event) {
             "content_block_start" | "content_block_delta" => seen.content = true,
             "message_start" => {
-                let counts = glance.message.and_then(|message| message.open::<Answer<'_>>().ok()?.usage);
-                self.count(counts.as_ref(), &mut seen);
+                let message = glance.message.and_then(|message| message.open::<Answer<'_>>().ok()).unwrap_or_default();
+                // A turn that code of the model's began comes whole with its start.
+                seen.content = message.content.is_some_and(|content| !content.is_empty());
+                self.count(message.usage.as_ref(), &mut seen);
             }
             "message_delta" => {
                 seen.content = true;

@@ -64,7 +64,18 @@ fn format(request: &Request<'_>, model: Model, to: &To<'_>, losses: &mut Losses)
                 out.extend_from_slice(schema.get().as_bytes());
                 Fit::Whole
             } else {
-                schema::adapt(schema, Notes { title: name.as_deref(), description: description.as_deref() }, &mut out)
+                let notes = Notes { title: name.as_deref(), description: description.as_deref() };
+                let fit = schema::adapt(schema, notes, &mut out);
+                let [title, description] = schema::shadows(schema, notes).map(|shadows| shadows && fit != Fit::None);
+                for (lost, path) in [
+                    (title, "response_format.json_schema.name"),
+                    (description, "response_format.json_schema.description"),
+                ] {
+                    if lost {
+                        losses.dropped(path);
+                    }
+                }
+                fit
             };
             match fit {
                 Fit::Whole => (Some(out), None),

@@ -60,6 +60,16 @@ pub(super) fn adapt(schema: &Raw<'_>, add: Notes<'_>, out: &mut Vec<u8>) -> Fit 
     walk.fit
 }
 
+/// Whether title and description find no place: the schema has others of its own, or is a reference.
+pub(super) fn shadows(schema: &Raw<'_>, add: Notes<'_>) -> [bool; 2] {
+    let members = schema.read::<Bag<'_>>().map(|bag| bag.extras).unwrap_or_default();
+    let is_reference = members.get("$ref").is_some();
+    [("title", add.title), ("description", add.description)].map(|(name, note)| {
+        let same = |own: &Raw<'_>| own.read::<Text<'_>>().is_ok_and(|own| note.is_some_and(|note| own == note));
+        note.is_some() && (is_reference || members.get(name).is_some_and(|own| !same(own)))
+    })
+}
+
 struct Walk {
     fit: Fit,
 }

@@ -252,6 +252,56 @@ fn whole_answers_are_sniffed() {
 }
 
 #[test]
+fn who_made_a_call_is_told_where_it_was_not_the_model() {
+    for (caller, lost) in
+        [(r#"{"type":"direct"}"#, ""), (r#"{"type":"code_execution_20250825"}"#, "dropped:content.caller")]
+    {
+        let block = format!(r#"{{"type":"tool_use","id":"t","name":"n","input":{{"a":1}},"caller":{caller}}}"#);
+        let message = format!(r#"{{"id":"m","model":"c","content":[{block}],"stop_reason":"tool_use"}}"#);
+        let (mut out, mut losses) = (Vec::new(), Losses::default());
+        chat().encode(&Face.decode(message.as_bytes()).unwrap(), &Default::default(), &mut out, &mut losses);
+        assert_eq!(losses.to_string(), lost);
+        // A turn that such code began comes whole with its start.
+        let start = format!("data: {{\"type\":\"message_start\",\"message\":{message}}}\n\n");
+        let (mut decoder, mut sniffer) = (Face.stream(), Face.sniffer());
+        let mut told = String::new();
+        let mut frames = sse::Decoder::new(1 << 20);
+        frames
+            .push(start.as_bytes(), &mut |frame| {
+                assert!(sniffer.frame(&frame).content);
+                let mut note = |event: Event<'_>| match event {
+                    Event::Extra { name, .. } => told.push_str(&format!("dropped:{name}")),
+                    _ => {}
+                };
+                decoder.frame(&frame, &mut note).unwrap();
+            })
+            .unwrap();
+        assert_eq!(told, lost);
+    }
+}
+
+#[test]
+fn a_schemas_own_title_goes_before_the_requests() {
+    for (schema, lost) in [
+        (r#"{"type":"object","additionalProperties":false}"#, ""),
+        (r#"{"title":"n","description":"d","type":"string"}"#, ""),
+        (r#"{"title":"other","type":"string"}"#, "dropped:response_format.json_schema.name"),
+        (
+            r##"{"$ref":"#/$defs/a"}"##,
+            "dropped:response_format.json_schema.name, dropped:response_format.json_schema.description",
+        ),
+    ] {
+        let format =
+            format!(r#"{{"type":"json_schema","json_schema":{{"name":"n","description":"d","schema":{schema}}}}}"#);
+        let body =
+            format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],"response_format":{format}}}"#);
+        let (_, losses) =
+            encode(&chat().decode(body.as_bytes()).unwrap(), "claude-opus-4-7", &Quirks::default()).unwrap();
+        assert_eq!(losses.to_string(), lost, "{schema}");
+    }
+}
+
+#[test]
 fn controls_and_quirks_are_spliced() {
     let body = br#"{ "model" : "alias", "messages":[{"role":"user","content":"x"}], "tags" : {"a":"b"},"top_k": 5, "temperature":1.10, "old":1 }"#;
     let quirks = Quirks {

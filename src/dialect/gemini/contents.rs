@@ -98,7 +98,9 @@ fn beside(block: &Block<'_>, path: &str, request: &Request<'_>, losses: &mut Los
         losses.dropped(format!("{path}.cache_control"));
     }
     if request.origin.0 != NAME {
-        for (name, _) in block.extras.iter() {
+        // Callers that keep a stream's calls as they came send their `index` too, which says where they stand anyway.
+        let numbered = matches!(block.content, Content::ToolCall(_));
+        for (name, _) in block.extras.iter().filter(|(name, _)| !(numbered && *name == "index")) {
             losses.dropped(format!("{path}.{name}"));
         }
     }

@@ -55,6 +55,8 @@ impl Watch {
                 let _ = scan::walk(value, DEEPEST, &mut |name, word| {
                     self.blocked |= matches!(name, "blockReason" | "block_reason") && word != "null";
                 });
+                // That the prompt was refused is all there is to say.
+                seen.content |= self.blocked;
             }
             "error" if value != "null" => seen.fault = Raw::parse(value).ok().map(|error| fault::frame(&error)),
             _ => {}
@@ -63,8 +65,24 @@ impl Watch {
             seen.fault = Some(Fault::new(FaultKind::Garbage, format!("not an answer of Gemini's: {error}")));
         }
         self.failed |= seen.fault.is_some();
-        seen.usage_only = seen.usage.is_some() && !candidates && seen.fault.is_none();
+        seen.usage_only = seen.usage.is_some() && !candidates && !seen.content && seen.fault.is_none();
         seen
+    }
+
+    /// A stream without `alt=sse`: a list of what would be its frames.
+    fn list(&mut self, json: &str) -> Seen {
+        let mut sum = Seen::default();
+        let walked = scan::walk(json, DEEPEST, &mut |_, frame| {
+            let seen = self.look(frame);
+            sum.content |= seen.content;
+            sum.usage = seen.usage.or(sum.usage);
+            sum.fault = sum.fault.take().or(seen.fault);
+        });
+        match walked {
+            Ok(()) => sum,
+            // Says what is wrong.
+            Err(_) => self.look(json),
+        }
     }
 
     /// Whether a candidate says anything: a part, or that it is finished.
@@ -98,7 +116,8 @@ impl Sniffer for Watch {
     }
 
     fn body(&mut self, body: &[u8]) -> Seen {
-        let mut seen = self.look(std::str::from_utf8(body).unwrap_or_default());
+        let text = std::str::from_utf8(body).unwrap_or_default();
+        let mut seen = if text.trim_start().starts_with('[') { self.list(text) } else { self.look(text) };
         if seen.fault.is_none() && self.seen == 0 && !self.blocked {
             self.failed = true;
             seen.fault = Some(Fault::new(FaultKind::Garbage, "the answer has no candidates"));

@@ -201,6 +201,18 @@ fn the_sniffer_agrees_with_the_decoder() {
 }
 
 #[test]
+fn whole_answers_are_sniffed() {
+    for name in ["array.answer.json", "blocked.answer.json", "calls.answer.json", "text.answer.json"] {
+        let body = std::fs::read(case(name)).unwrap();
+        let mut sniffer = Face.sniffer();
+        let seen = sniffer.body(&body);
+        assert_eq!(seen.usage, Face.decode(&body).unwrap().usage, "{name}");
+        assert!(seen.content && seen.end && seen.fault.is_none() && sniffer.whole(), "{name}: {seen:?}");
+    }
+    assert!(Face.sniffer().body(br#"[{"candidates":[]"#).fault.is_some());
+}
+
+#[test]
 fn controls_and_quirks_are_spliced() {
     let body = br#"{ "contents":[{"parts":[{"text":"x"}]}], "tags" : {"a":"b"},"model":"models/alias","seed": 1.10, "old":1 }"#;
     let quirks = Quirks {
