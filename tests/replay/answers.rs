@@ -79,6 +79,11 @@ fn stream(tally: &mut Tally, exchange: &Exchange, id: &str, text: &str) {
     if !theirs.whole {
         theirs.choices.values_mut().for_each(|choice| choice.finish = None);
         theirs.usage = None;
+        if passed.out.is_empty() {
+            // It broke off before it said anything.
+            theirs.choices.retain(|_, choice| !choice.text.is_empty() || !choice.calls.is_empty());
+            (theirs.id, theirs.model) = Default::default();
+        }
     }
     match plain::ours::stream(std::str::from_utf8(&passed.out).expect("our stream is text"), true) {
         Ok(ours) => {

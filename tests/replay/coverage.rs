@@ -3,6 +3,8 @@
 //! Strings are found by content, numbers by value under one of the names they may have, schemas as JSON. What a body
 //! says without saying it (a default, a mode) stands in explicit rules.
 
+use std::collections::BTreeMap;
+
 use portolan::ir::Losses;
 use serde_json::Value;
 
@@ -52,14 +54,37 @@ const NUMBERS: [(&str, &[&str]); 14] = [
     ("messages[].tool_calls[].index", &["index"]),
 ];
 
+/// What a JSON Schema says to its readers alone, or what Gemini's subset says in words of its own.
+const NOTES: [&str; 10] = [
+    "$schema",
+    "$id",
+    "$ref",
+    "additionalProperties",
+    "strict",
+    "type",
+    "format",
+    "nullable",
+    "const",
+    "exclusiveMinimum",
+];
+
 /// The wish to think has many forms; a loss of any of them is named for one.
 const THINKING: [&str; 5] = ["reasoning_effort", "reasoning", "thinking", "enable_thinking", "thinking_budget"];
 
 /// Every member that is neither in the body nor covered by a loss.
 pub fn uncovered(asked: &Value, body: &Value, losses: &Losses, speech: Speech) -> Vec<String> {
-    let mut search = Search { body, losses, speech, strings: Vec::new(), leaves: Vec::new(), missing: Vec::new() };
+    let mut search = Search {
+        body,
+        losses,
+        speech,
+        strings: Vec::new(),
+        leaves: Vec::new(),
+        texts: BTreeMap::new(),
+        missing: Vec::new(),
+    };
     collect(body, "", &mut search.strings, &mut search.leaves);
     search.walk(asked, String::new(), asked);
+    search.count_texts();
     search.missing
 }
 
@@ -89,6 +114,8 @@ struct Search<'s> {
     strings: Vec<&'s str>,
     /// Name and value of everything in the body.
     leaves: Vec<(&'s str, &'s Value)>,
+    /// Texts of the conversation that are there, and how often they must be.
+    texts: BTreeMap<String, usize>,
     missing: Vec<String>,
 }
 
@@ -123,10 +150,28 @@ impl<'s> Search<'s> {
             }
             _ if !says(value) => {}
             _ => {
-                if !self.is_lost(&path) && !self.is_there(value, &path, &kind, asked) {
+                if self.is_lost(&path) {
+                    return;
+                }
+                if !self.is_there(value, &path, &kind, asked) {
                     let value: String = value.to_string().chars().take(80).collect();
                     self.missing.push(format!("`{path}` = {value} is neither in the body nor a named loss"));
+                } else if matches!(kind.as_str(), "messages[].content" | "messages[].content[].text") {
+                    *self.texts.entry(value.as_str().unwrap().to_owned()).or_default() += 1;
                 }
+            }
+        }
+    }
+
+    /// A text that was said twice must be there twice.
+    fn count_texts(&mut self) {
+        for (text, wanted) in &self.texts {
+            let json = serde_json::from_str::<Value>(text).ok();
+            let as_json = self.leaves.iter().filter(|(_, found)| json.as_ref() == Some(*found)).count();
+            let found: usize = self.strings.iter().map(|found| found.matches(text.as_str()).count()).sum();
+            if found + as_json < *wanted {
+                let text: String = text.chars().take(60).collect();
+                self.missing.push(format!("`{text}` is there {found} times, said {wanted} times"));
             }
         }
     }
@@ -137,8 +182,13 @@ impl<'s> Search<'s> {
             long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
         let first = path.split(['.', '[']).next().unwrap();
+        // Thoughts have several carriers; a loss of any of them is named for one.
+        let carrier = ["].reasoning", "].content["].into_iter().find_map(|carrier| path.split_once(carrier));
+        let carrier = carrier.filter(|(_, rest)| path.contains("].reasoning") || rest.contains("].thinking"));
+        let thoughts = carrier.map(|(message, _)| format!("{message}].reasoning"));
         self.losses.iter().any(|loss| {
-            begins(path, &loss.path)
+            thoughts.as_ref().is_some_and(|thoughts| begins(&loss.path, thoughts))
+                || begins(path, &loss.path)
                 || begins(&loss.path, path)
                 || THINKING.contains(&first) && THINKING.contains(&loss.path.split('.').next().unwrap())
         })
@@ -155,7 +205,8 @@ impl<'s> Search<'s> {
         match value {
             Value::String(text) => self.has_text(text),
             Value::Number(_) => {
-                let names = NUMBERS.iter().find(|(known, _)| *known == kind).map_or(&[name][..], |(_, names)| names);
+                let own = [name];
+                let names = NUMBERS.iter().find(|(known, _)| *known == kind).map_or(&own[..], |(_, names)| names);
                 self.leaves.iter().any(|(name, found)| names.contains(name) && same_number(found, value))
             }
             _ => self.leaves.iter().any(|(found, other)| *found == name && *other == value),
@@ -214,8 +265,12 @@ impl<'s> Search<'s> {
             }
             "tools[].function.strict" if value == false && !chat => true,
             "response_format.json_schema.strict" if !chat => {
-                self.has_member("responseJsonSchema") || self.has_member("output_config") || self.has_member("schema")
+                ["responseJsonSchema", "responseSchema", "output_config"].iter().any(|name| self.has_member(name))
             }
+            "response_format.json_schema.schema" if !chat => self.has_schema(value),
+            // No penalty is what every provider imposes.
+            "frequency_penalty" | "presence_penalty" if !chat && value.as_f64() == Some(0.0) => true,
+            "modalities[]" if self.speech == Speech::Gemini => self.has("responseModalities", &text.to_uppercase()),
             "response_format.type" => match (text, self.speech) {
                 ("text", _) => true,
                 (word, Speech::Chat) => self.body["response_format"]["type"] == word,
@@ -228,8 +283,16 @@ impl<'s> Search<'s> {
             "reasoning_effort" | "reasoning.effort" => self.thinks(text == "none"),
             "reasoning.enabled" | "enable_thinking" => self.thinks(value == false),
             "thinking.type" => self.thinks(text == "disabled"),
+            // What is left of a stream: it says where the call stands anyway.
+            "messages[].tool_calls[].index" if !chat => true,
+            // OpenAI's word for no priority.
+            "service_tier" if text == "default" && self.speech == Speech::Messages => {
+                self.body["service_tier"] == "standard_only"
+            }
             "reasoning.exclude" => {
-                self.has_member("exclude") || self.body["generationConfig"]["thinkingConfig"].is_object()
+                self.has_member("exclude")
+                    || self.has("display", "omitted")
+                    || self.body["generationConfig"]["thinkingConfig"].is_object()
             }
             // No arguments are told by no schema at all.
             "tools[].function.parameters" | "functions[].parameters" => self.has_schema(value),
@@ -272,11 +335,40 @@ impl<'s> Search<'s> {
         let empty = schema["properties"].as_object().is_none_or(|properties| properties.is_empty())
             && !members(schema).any(|(name, _)| ["$ref", "anyOf", "oneOf", "allOf"].contains(&name.as_str()))
             && !schema["additionalProperties"].is_object();
-        empty && self.speech != Speech::Chat || self.has_json(schema) || self.has_json(&typed)
+        let rewritten = self.speech != Speech::Chat && self.says_schema(schema);
+        empty && self.speech != Speech::Chat || self.has_json(schema) || self.has_json(&typed) || rewritten
+    }
+
+    /// Whether a schema in a provider's own words says what this one says: names of members and all it states of them.
+    fn says_schema(&self, schema: &Value) -> bool {
+        members(schema).all(|(name, value)| match (name.as_str(), value) {
+            ("properties" | "$defs" | "definitions" | "patternProperties", properties) => {
+                members(properties).all(|(name, value)| {
+                    let there = self.has_member(name) || name == "$defs" || schema["$defs"].is_object();
+                    there && self.says_schema(value)
+                })
+            }
+            (name, _) if NOTES.contains(&name) => true,
+            ("items" | "not", inner) => self.says_schema(inner),
+            ("anyOf" | "oneOf" | "allOf", list) => items(list).all(|inner| self.says_schema(inner)),
+            ("required" | "enum" | "examples", list) => items(list).all(|item| self.has_leaf(item)),
+            (_, leaf) => self.has_leaf(leaf),
+        })
+    }
+
+    fn has_leaf(&self, leaf: &Value) -> bool {
+        match leaf {
+            Value::String(text) => self.has_text(text),
+            Value::Null => true,
+            Value::Number(_) => self.leaves.iter().any(|(_, found)| same_number(found, leaf)),
+            _ => self.has_json(leaf),
+        }
     }
 
     fn has_arguments(&self, text: &str) -> bool {
         match serde_json::from_str::<Value>(text) {
+            // Some models write null for no arguments.
+            Ok(Value::Null) if self.speech != Speech::Chat => true,
             Ok(json) if self.speech != Speech::Chat => {
                 self.leaves.iter().any(|(name, found)| ["args", "input"].contains(name) && **found == json)
             }

@@ -33,8 +33,9 @@ const CHAT: &[&str] = &[
     "cost",
     "delta.reasoning_encrypted",
     "choices.message.reasoning_encrypted",
-    // Together: the seed drawn.
+    // Together: the seed drawn, and the prompt as a list that is empty.
     "choices.seed",
+    "prompt",
     // Mistral, Copilot: noise against traffic analysis.
     "p",
     "choices.message.padding",
@@ -66,6 +67,8 @@ const MESSAGES: &[&str] = &[
     "content.mcp_tool_result",
     "content.advisor_tool_result",
     "content.compaction",
+    // Who called a tool, where it was not the model but code that it wrote.
+    "content.caller",
     "container",
     "context_management",
     "stop_details",

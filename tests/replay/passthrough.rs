@@ -81,12 +81,9 @@ fn an_alias_changes_the_model_alone() {
     let Some(recordings) = recordings::all() else { return };
     let mut tally = Tally::default();
     for exchange in recordings.iter().filter(|exchange| exchange.api == "chat_completions") {
-        let Some(body) = exchange.asked() else { continue };
-        let asked = exchange.asked_json();
-        if asked["model"].is_null() {
-            continue;
-        }
-        tally.count(&exchange.id, splice(exchange, body, &asked), &Default::default());
+        let Some(body) = exchange.asked_of_us() else { continue };
+        let asked = serde_json::from_str(&body).unwrap();
+        tally.count(&exchange.id, splice(exchange, &body, &asked), &Default::default());
     }
     finish(&tally, "requests spliced");
 }

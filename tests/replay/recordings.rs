@@ -1,5 +1,6 @@
 //! The recordings, as their README describes them: one gzip-compressed file of JSON lines for each provider and API.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -7,7 +8,6 @@ use std::sync::LazyLock;
 
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// One exchange with a provider.
@@ -25,6 +25,8 @@ pub struct Exchange {
 
 #[derive(Deserialize)]
 pub struct Request {
+    #[serde(default)]
+    pub path: String,
     /// As it was recorded, byte for byte where the fidelity is `raw`.
     pub body: Option<Box<RawValue>>,
 }
@@ -114,8 +116,13 @@ impl Exchange {
         Some(self.request.as_ref()?.body.as_ref()?.get())
     }
 
-    pub fn asked_json(&self) -> Value {
-        self.asked().map_or(Value::Null, |body| serde_json::from_str(body).unwrap())
+    /// The same, as a caller of ours sends it: Azure's old paths name the model, and then the body does not.
+    pub fn asked_of_us(&self) -> Option<Cow<'_, str>> {
+        let body = self.asked()?;
+        let path = &self.request.as_ref()?.path;
+        let deployment = path.split_once("/deployments/").and_then(|(_, rest)| rest.split('/').next());
+        let Some(deployment) = deployment else { return Some(body.into()) };
+        Some(body.replacen("\"model\":null", &format!("\"model\":\"{deployment}\""), 1).into())
     }
 }
 

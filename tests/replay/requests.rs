@@ -23,7 +23,7 @@ pub struct Target {
 
 /// Every preset's quirks, and models that take different forms of the same dialect.
 fn targets() -> Vec<Target> {
-    let plain = |speech, model, abilities| Target {
+    let plain = |speech, model: &'static str, abilities| Target {
         speech,
         label: model.to_owned(),
         model,
@@ -52,23 +52,19 @@ pub fn replay(recordings: &[Exchange]) -> Tally {
     let mut tally = Tally::default();
     let targets = targets();
     for exchange in recordings.iter().filter(|exchange| exchange.speech() == Speech::Chat) {
-        let Some(body) = exchange.asked() else {
+        let Some(body) = exchange.asked_of_us() else {
             tally.skip("response only: the recording has no request");
             continue;
         };
-        let asked = exchange.asked_json();
+        let asked: Value = serde_json::from_str(&body).unwrap();
         let decoded = Speech::Chat.dialect().inbound.unwrap().decode(body.as_bytes());
         let request = match decoded {
             Ok(request) => request,
-            Err(error) if matches!(exchange.response.status, 400 | 422) => {
+            Err(error) if matches!(exchange.response.status, 400..=499) => {
                 tally.skip(format!(
                     "a request that the provider refused as well: {}",
                     without_places(&format!("`{}`", error.path))
                 ));
-                continue;
-            }
-            Err(error) if error.path == "model" && exchange.provider == "azure" => {
-                tally.skip("a request whose model stands in Azure's path of old");
                 continue;
             }
             Err(error) => {
@@ -97,8 +93,7 @@ pub fn replay(recordings: &[Exchange]) -> Tally {
 
 /// Encodes a request and names what is neither in the body nor among the losses.
 fn encode(request: &Request<'_>, asked: &Value, target: &Target) -> (Vec<String>, Losses) {
-    let to =
-        To { model: target.model, stream: request.stream, quirks: &target.quirks, abilities: &target.abilities };
+    let to = To { model: target.model, stream: request.stream, quirks: &target.quirks, abilities: &target.abilities };
     let (mut out, mut losses) = (Vec::new(), Losses::default());
     if let Err(unsayable) = target.speech.dialect().outbound.encode(request, &to, &mut out, &mut losses) {
         let mut losses = Losses::default();

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use portolan::ir::Losses;
 
-/// Failures that are printed one by one.
+/// Failures that are printed one by one; `PORTOLAN_REPLAY_SHOW` names another number.
 const SHOWN: usize = 20;
 
 #[derive(Default)]
@@ -75,7 +75,8 @@ impl Tally {
     }
 
     pub fn print_failures(&self) {
-        for (id, what) in self.failed.iter().take(SHOWN) {
+        let shown = std::env::var("PORTOLAN_REPLAY_SHOW").ok().and_then(|number| number.parse().ok()).unwrap_or(SHOWN);
+        for (id, what) in self.failed.iter().take(shown) {
             println!("replay: FAILED {id}: {what}");
         }
     }

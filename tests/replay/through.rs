@@ -120,7 +120,9 @@ impl Order {
                 (*open, *count) = (Some(*block), *count + 1);
                 holds
             }
-            Event::Delta { candidate, block, .. } => self.candidates.get(candidate).is_some_and(|c| c.0 == Some(*block)),
+            Event::Delta { candidate, block, .. } => {
+                self.candidates.get(candidate).is_some_and(|c| c.0 == Some(*block))
+            }
             Event::Close { candidate, block } => {
                 self.candidates.get_mut(candidate).is_some_and(|c| c.0.take() == Some(*block))
             }

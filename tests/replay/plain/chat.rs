@@ -52,7 +52,7 @@ pub fn whole(body: &Value, provider: &str) -> Answer {
             choice.calls.push(tool_call(call));
             choice.proofs.extend(google_signature(&call["extra_content"]));
         }
-        choice.logprobs.extend(items(&said["logprobs"]["content"]).cloned());
+        choice.logprobs.extend(logprobs(said));
         close(choice, &said["finish_reason"]);
     }
     answer.whole = true;
@@ -97,7 +97,7 @@ pub fn stream(text: &str, provider: &str) -> Answer {
             for piece in items(&from["tool_calls"]) {
                 call_piece(choice, piece);
             }
-            choice.logprobs.extend(items(&said["logprobs"]["content"]).cloned());
+            choice.logprobs.extend(logprobs(said));
             if says(&said["finish_reason"]) {
                 words.entry(index).or_insert_with(|| said["finish_reason"].clone());
             }
@@ -106,8 +106,7 @@ pub fn stream(text: &str, provider: &str) -> Answer {
         answer.usage =
             counts(&chunk["usage"], provider).or_else(|| counts(&chunk["x_groq"]["usage"], provider)).or(answer.usage);
     }
-    answer.whole =
-        done || !answer.choices.is_empty() && answer.choices.keys().all(|index| words.contains_key(index));
+    answer.whole = done || !answer.choices.is_empty() && answer.choices.keys().all(|index| words.contains_key(index));
     for (index, choice) in &mut answer.choices {
         close(choice, words.get(index).unwrap_or(&Value::Null));
     }
@@ -177,6 +176,10 @@ fn message(choice: &mut Choice, from: &Value) {
 }
 
 fn tool_call(call: &Value) -> Call {
+    if call["type"] == "custom" {
+        let custom = &call["custom"];
+        return Call { id: string(&call["id"]), name: string(&custom["name"]), arguments: string(&custom["input"]) };
+    }
     Call {
         id: string(&call["id"]),
         name: string(&call["function"]["name"]),
@@ -214,6 +217,11 @@ fn call_piece(choice: &mut Choice, piece: &Value) {
             choice.calls.push(read);
         }
     }
+}
+
+/// Tokens of the text, and DeepSeek's of the thoughts.
+pub fn logprobs(choice: &Value) -> impl Iterator<Item = Value> {
+    ["content", "reasoning_content"].into_iter().flat_map(|name| items(&choice["logprobs"][name]).cloned())
 }
 
 fn google_signature(extra: &Value) -> Option<String> {

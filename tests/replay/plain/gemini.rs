@@ -48,10 +48,9 @@ fn read(documents: Vec<Value>) -> Answer {
                 self::part(&mut answer, index, part, &mut pieces);
             }
             let choice = answer.choice(index);
-            for (chosen, top) in items(&candidate["logprobsResult"]["chosenCandidates"])
-                .zip(items(&candidate["logprobsResult"]["topCandidates"]))
-            {
-                choice.logprobs.push(logprob(chosen, Some(top)));
+            let logprobs = &candidate["logprobsResult"];
+            for (n, chosen) in items(&logprobs["chosenCandidates"]).enumerate() {
+                choice.logprobs.push(logprob(chosen, Some(&logprobs["topCandidates"][n])));
             }
             if let Some(word) = word(&candidate["finishReason"]) {
                 choice.finish = finish(&word);
@@ -63,8 +62,10 @@ fn read(documents: Vec<Value>) -> Answer {
     }
     for choice in answer.choices.values_mut() {
         // Gemini says `STOP` also where it stops in order to call.
-        if !choice.calls.is_empty() && choice.finish == Finish::as_is("stop") {
-            choice.finish = Finish::as_is("tool_calls");
+        if let (Some(finish), false) = (&mut choice.finish, choice.calls.is_empty())
+            && finish.word == "stop"
+        {
+            finish.word = "tool_calls";
         }
     }
     answer.whole = !answer.choices.is_empty() && answer.choices.values().all(|choice| choice.finish.is_some());
@@ -180,12 +181,14 @@ fn finish(word: &str) -> Option<Finish> {
 
 /// Thoughts are counted beside candidates, results of Google's own tools beside the prompt.
 fn counts(usage: &Value) -> Option<Counts> {
-    usage["totalTokenCount"].as_u64()?;
     let n = |name: &str| usage[name].as_u64().unwrap_or(0);
-    Some(Counts {
-        prompt: n("promptTokenCount") + n("toolUsePromptTokenCount"),
-        completion: n("candidatesTokenCount") + n("thoughtsTokenCount"),
-        total: n("totalTokenCount"),
+    let prompt = n("promptTokenCount") + n("toolUsePromptTokenCount");
+    let completion = n("candidatesTokenCount") + n("thoughtsTokenCount");
+    let total = usage["totalTokenCount"].as_u64();
+    (total.is_some() || prompt + completion > 0).then(|| Counts {
+        prompt,
+        completion,
+        total: total.unwrap_or(prompt + completion),
         cached: n("cachedContentTokenCount"),
         reasoning: n("thoughtsTokenCount"),
     })

@@ -121,7 +121,10 @@ fn block(answer: &mut Answer, block: &Value) {
                 other => other.to_string(),
             };
             choice.calls.push(Call { id: string(&block["id"]), name: string(&block["name"]), arguments });
-            answer.note("content.caller", &block["caller"]);
+            // What newer models say of every call that they make themselves.
+            if block["caller"]["type"] != "direct" {
+                answer.note("content.caller", &block["caller"]);
+            }
         }
         // What the provider's own tools were asked and said has no place in Chat Completions.
         other => answer.note(format!("content.{other}"), block),

@@ -24,7 +24,8 @@ pub fn whole(body: &Value) -> Result<Answer, String> {
     rule!(body["object"] == "chat.completion", "`object` is {}", body["object"]);
     rule!(body["id"].is_string() && body["model"].is_string() && body["created"].is_u64(), "id, model or created");
     rule!(body["choices"].is_array(), "no list of choices");
-    let mut answer = Answer { id: string(&body["id"]), model: string(&body["model"]), whole: true, ..Answer::default() };
+    let mut answer =
+        Answer { id: string(&body["id"]), model: string(&body["model"]), whole: true, ..Answer::default() };
     for said in items(&body["choices"]) {
         let message = &said["message"];
         rule!(message["role"] == "assistant", "role {}", message["role"]);
@@ -35,6 +36,16 @@ pub fn whole(body: &Value) -> Result<Answer, String> {
         let choice = answer.choice(index);
         said_by(choice, message);
         for call in items(&message["tool_calls"]) {
+            if call["type"] == "custom" {
+                let custom = &call["custom"];
+                rule!(says(&call["id"]) && custom["name"].is_string() && custom["input"].is_string(), "a call: {call}");
+                choice.calls.push(Call {
+                    id: string(&call["id"]),
+                    name: string(&custom["name"]),
+                    arguments: string(&custom["input"]),
+                });
+                continue;
+            }
             rule!(call["type"] == "function", "type of a call: {}", call["type"]);
             rule!(says(&call["id"]) && call["function"]["name"].is_string(), "a call lacks id or name: {call}");
             rule!(call["function"]["arguments"].is_string(), "arguments of a call: {call}");
@@ -45,7 +56,7 @@ pub fn whole(body: &Value) -> Result<Answer, String> {
             });
             proof(choice, call);
         }
-        choice.logprobs.extend(items(&said["logprobs"]["content"]).cloned());
+        choice.logprobs.extend(super::chat::logprobs(said));
         choice.finish = finish(&said["finish_reason"])?;
     }
     answer.usage = usage(&body["usage"])?;
@@ -95,7 +106,7 @@ pub fn stream(text: &str, include_usage: bool) -> Result<Answer, String> {
             for piece in items(&delta["tool_calls"]) {
                 call_piece(choice, piece)?;
             }
-            choice.logprobs.extend(items(&said["logprobs"]["content"]).cloned());
+            choice.logprobs.extend(super::chat::logprobs(said));
             if !said["finish_reason"].is_null() {
                 choice.finish = finish(&said["finish_reason"])?;
             }
