@@ -92,6 +92,13 @@ pub enum Record {
 impl Record {
     /// Reads a record's payload; nothing for one that is no record of ours.
     pub fn read(payload: &[u8]) -> Option<Record> {
+        // Ours begin with their kind, and can be read straight; a reader of tags would have to hold each member first.
+        if payload.starts_with(br#"{"record":"intent","#) {
+            return serde_json::from_slice(payload).ok().map(Record::Intent);
+        }
+        if payload.starts_with(br#"{"record":"settlement","#) {
+            return serde_json::from_slice(payload).ok().map(Record::Settlement);
+        }
         let written: Written = serde_json::from_slice(payload).ok()?;
         Some(match written {
             Written::Intent(intent) => Record::Intent(intent),

@@ -5,7 +5,7 @@
 //! write at once (SQLite's own locks order them), each from its own segments. What a row holds is what the records
 //! said; every total is computed from rows ([`query`](crate::store::query)).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, named_params, params};
 
-use crate::exchange::record::{Intent, Record, Settlement};
+use crate::exchange::record::{Id, Intent, Record, Settlement};
 use crate::ir::Usage;
 use crate::wire::writer;
 
@@ -61,6 +61,16 @@ const INTENT: &str = "
         provider = excluded.provider, target = excluded.target, stream = excluded.stream,
         price_version = excluded.price_version, reserve = excluded.reserve,
         input_estimate = excluded.input_estimate, config_version = excluded.config_version, tags = excluded.tags";
+
+/// Intent and settlement at once.
+const WHOLE: &str = "
+    INSERT INTO attempts (attempt, request, owner, state, at, number, key, project, asked, model, provider, target,
+        stream, price_version, reserve, input_estimate, config_version, tags, settled_at, outcome, status, input,
+        output, cached, cache_write, cache_write_1h, reasoning, usage, estimated, cost, unpriced, latency_us, ttft_us,
+        served, losses)
+    VALUES (?1, ?2, ?3, 'settled', ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
+        ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34)
+    ON CONFLICT (attempt) DO NOTHING";
 
 /// Makes a row where the intent was lost to damage: what was spent is never dropped. The last settlement counts, but
 /// one that only says that the answer is still being drained never undoes a final one.
@@ -237,9 +247,24 @@ impl Books {
     /// Applies records of a segment, and notes that it is drained up to `drained`: all or nothing.
     pub fn apply(&mut self, segment: &str, owner: &str, records: &[Record], drained: u64) -> Result<(), Error> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Most attempts begin and end between two drains: their rows are written once, not opened and then settled.
+        // One that was settled twice is left to the plain way, which knows which settlement counts.
+        let mut settled: HashMap<Id, Option<&Settlement>> = HashMap::new();
+        for record in records {
+            if let Record::Settlement(settlement) = record {
+                settled.entry(settlement.attempt).and_modify(|one| *one = None).or_insert(Some(settlement));
+            }
+        }
+        let mut written: HashSet<Id> = HashSet::new();
         for record in records {
             match record {
-                Record::Intent(intent) => open_row(&tx, owner, intent)?,
+                Record::Intent(intent) => match settled.get(&intent.attempt).copied().flatten() {
+                    Some(end) if whole_row(&tx, owner, intent, end)? => {
+                        written.insert(intent.attempt);
+                    }
+                    _ => open_row(&tx, owner, intent)?,
+                },
+                Record::Settlement(settlement) if written.contains(&settlement.attempt) => {}
                 Record::Settlement(settlement) => settle_row(&tx, owner, settlement)?,
             }
         }
@@ -307,6 +332,58 @@ fn migrate(conn: &mut Connection) -> Result<(), Error> {
     Ok(())
 }
 
+/// Writes a new row whole. `false`: there is one of this attempt already.
+fn whole_row(tx: &Transaction<'_>, owner: &str, intent: &Intent, end: &Settlement) -> Result<bool, Error> {
+    let usage = end.usage.as_ref();
+    let count = |field: fn(&Usage) -> u64| usage.map(|usage| whole(field(usage)));
+    let rows = tx.prepare_cached(WHOLE)?.execute(params![
+        intent.attempt.0.to_be_bytes(),
+        intent.request.0.to_be_bytes(),
+        owner,
+        whole(intent.at),
+        intent.number,
+        intent.key,
+        intent.project,
+        intent.asked,
+        intent.model,
+        intent.provider,
+        intent.target,
+        intent.stream,
+        intent.price_version,
+        whole(intent.reserve),
+        whole(intent.input_estimate),
+        intent.config_version,
+        tags(&intent.tags),
+        whole(end.at),
+        end.outcome,
+        end.status,
+        count(|usage| usage.input),
+        count(|usage| usage.output),
+        count(|usage| usage.cached),
+        count(|usage| usage.cache_write),
+        count(|usage| usage.cache_write_1h),
+        count(|usage| usage.reasoning),
+        json(usage),
+        end.estimated,
+        whole(end.cost),
+        end.unpriced,
+        whole(end.latency_us),
+        whole(end.ttft_us),
+        end.served,
+        end.losses,
+    ])?;
+    Ok(rows == 1)
+}
+
+/// Usage as it stands in a row.
+fn json(usage: Option<&Usage>) -> Option<String> {
+    usage.map(|usage| {
+        let mut out = Vec::new();
+        writer::object(&mut out, |o| usage.write(o));
+        String::from_utf8(out).unwrap_or_default()
+    })
+}
+
 fn open_row(tx: &Transaction<'_>, owner: &str, intent: &Intent) -> Result<(), Error> {
     tx.prepare_cached(INTENT)?.execute(named_params! {
         ":attempt": intent.attempt.0.to_be_bytes(),
@@ -333,11 +410,6 @@ fn open_row(tx: &Transaction<'_>, owner: &str, intent: &Intent) -> Result<(), Er
 fn settle_row(tx: &Transaction<'_>, owner: &str, settlement: &Settlement) -> Result<(), Error> {
     let usage = settlement.usage.as_ref();
     let count = |field: fn(&Usage) -> u64| usage.map(|usage| whole(field(usage)));
-    let json = usage.map(|usage| {
-        let mut out = Vec::new();
-        writer::object(&mut out, |o| usage.write(o));
-        String::from_utf8(out).unwrap_or_default()
-    });
     tx.prepare_cached(SETTLEMENT)?.execute(named_params! {
         ":attempt": settlement.attempt.0.to_be_bytes(),
         ":owner": owner,
@@ -350,7 +422,7 @@ fn settle_row(tx: &Transaction<'_>, owner: &str, settlement: &Settlement) -> Res
         ":cache_write": count(|usage| usage.cache_write),
         ":cache_write_1h": count(|usage| usage.cache_write_1h),
         ":reasoning": count(|usage| usage.reasoning),
-        ":usage": json,
+        ":usage": json(usage),
         ":estimated": settlement.estimated,
         ":cost": whole(settlement.cost),
         ":unpriced": settlement.unpriced,
