@@ -211,10 +211,13 @@ pub async fn call_failed(session: &mut Session, error: &Error, ctx: &mut Ctx) ->
     };
     let status = refusal.status();
     if session.response_written().is_none() {
-        // Pingora closes the client's connection after a failed proxy loop; the answer says so.
+        // Pingora closes the client's connection after a failed proxy loop; the answer says so. Only the client's own
+        // session can: the stand-in has no say in keep-alive, and Pingora writes that header itself.
+        if let Some(gate) = ctx.gate.take() {
+            downstream::restore(session, &gate);
+        }
         session.set_keepalive(None);
         if let Ok((mut head, body)) = reply::refusal_parts(&refusal, ctx.dialect, &ctx.request_id) {
-            let _ = head.insert_header(http::header::CONNECTION, "close");
             super::relaying::name_attempts(&mut head, ctx);
             if session.write_response_header(head, false).await.is_ok() {
                 let _ = session.write_response_body(Some(body), true).await;

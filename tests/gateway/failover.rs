@@ -292,8 +292,11 @@ fn a_calls_deadline_bounds_everything() {
     let mut body = ask_stream("alias", "x");
     body["timeout"] = json!(1.0);
     let begun = Instant::now();
-    gateway.chat(&body).refusal(504);
+    let got = gateway.chat(&body);
+    got.refusal(504);
     let took = begun.elapsed();
+    // The connection ends with a call that ran out of patience, and a client that would use it again is told so.
+    assert_eq!(got.header("connection"), Some("close"), "{got}");
     assert!((Duration::from_millis(900)..Duration::from_millis(2_500)).contains(&took), "{took:?}");
     let begun = Instant::now();
     gateway.chat_with(&[("x-portolan-timeout", "0.5")], ask("alias", "x").to_string()).refusal(504);
