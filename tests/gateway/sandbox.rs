@@ -230,6 +230,18 @@ fn a_sandbox_that_fails_is_rescued_across_dialects() {
 }
 
 #[test]
+fn an_error_in_place_of_an_answer_is_told_as_the_provider_said_it() {
+    let gateway = start();
+    for dialect in DIALECTS {
+        for body in [ask, ask_stream].map(|ask| ask(&format!("{dialect}-sandbox-error-first"), "x")) {
+            let got = gateway.chat(&body);
+            let error = got.refusal(if dialect == "openai" { 502 } else { 503 });
+            assert_eq!(error["message"], "The sandbox is overloaded, as it was told to be.", "{dialect}: {got}");
+        }
+    }
+}
+
+#[test]
 fn a_sandbox_that_breaks_late_is_told_in_every_dialect() {
     let gateway = start();
     for dialect in DIALECTS {

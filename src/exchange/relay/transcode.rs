@@ -127,8 +127,13 @@ impl TransWhole {
             return Ok(None);
         }
         let body = join(&mut self.parts);
-        if let Err(error) = scan::scan(&body, terms.snapshot.limits.depth) {
-            return Err(not_an_answer(&error.describe(&body)).into());
+        let members = match scan::scan(&body, terms.snapshot.limits.depth) {
+            Ok(members) => members,
+            Err(error) => return Err(not_an_answer(&error.describe(&body)).into()),
+        };
+        // An error under a good status: what it says is worth more than that it is no answer.
+        if members.raw(&body, "error").is_some_and(|error| !error.is_null()) {
+            return Err(terms.outbound.fault(200, &body).into());
         }
         let response = terms.outbound.decode(&body).map_err(|error| not_an_answer(&error.to_string()))?;
         if response.candidates.is_empty() {
