@@ -320,6 +320,9 @@ fn code_of(fault: &Fault) -> Option<&str> {
         FaultKind::ContextLength => Some("context_length_exceeded"),
         FaultKind::ContentFilter => Some("content_filter"),
         FaultKind::Authentication | FaultKind::Permission | FaultKind::QuotaExhausted => Some("provider_account"),
+        // Callers' programs branch on these; a provider of another dialect has other words for them.
+        FaultKind::RateLimited => Some("rate_limit_exceeded"),
+        FaultKind::NotFound => Some("model_not_found"),
         _ => fault.code.as_deref().or(Some(fault.kind.name())),
     }
 }
@@ -348,6 +351,20 @@ mod tests {
             let mut fault = Fault::new(kind, "x");
             fault.status = Some(status);
             assert_eq!(Refusal::Failed { fault, tried: 1 }.status(), want);
+        }
+    }
+
+    #[test]
+    fn codes_are_those_that_callers_know() {
+        for (kind, theirs, want) in [
+            (FaultKind::RateLimited, "RESOURCE_EXHAUSTED", "rate_limit_exceeded"),
+            (FaultKind::RateLimited, "rate_limit_error", "rate_limit_exceeded"),
+            (FaultKind::NotFound, "not_found_error", "model_not_found"),
+            (FaultKind::BadRequest, "INVALID_ARGUMENT", "INVALID_ARGUMENT"),
+        ] {
+            let mut fault = Fault::new(kind, "x");
+            fault.code = Some(theirs.to_owned());
+            assert_eq!(Refusal::Failed { fault, tried: 1 }.code(), Some(want));
         }
     }
 
