@@ -139,7 +139,9 @@ impl Speaker for Gemini {
             499 => "CANCELLED",
             503 | 529 => "UNAVAILABLE",
             504 => "DEADLINE_EXCEEDED",
-            402..=498 => "FAILED_PRECONDITION",
+            402 => "FAILED_PRECONDITION",
+            409 => "ABORTED",
+            405..=498 => "INVALID_ARGUMENT",
             _ => "INTERNAL",
         };
         let mut error = json!({"code": refused.status, "message": refused.message, "status": status});

@@ -109,7 +109,7 @@ fn kind<'a, I: Iterator<Item = &'a str>>(
                 FaultKind::Authentication
             } else if says("token count") && (says("exceed") || says("maximum number of tokens")) {
                 FaultKind::ContextLength
-            } else if says("payload size exceeds") || says("request size exceeds") {
+            } else if status == Some(413) || says("payload size exceeds") || says("request size exceeds") {
                 FaultKind::TooLarge
             } else {
                 FaultKind::BadRequest
@@ -187,6 +187,8 @@ mod tests {
             (401, "UNAUTHENTICATED", FaultKind::Authentication),
             (403, "PERMISSION_DENIED", FaultKind::Permission),
             (404, "NOT_FOUND", FaultKind::NotFound),
+            (409, "ABORTED", FaultKind::Conflict),
+            (413, "INVALID_ARGUMENT", FaultKind::TooLarge),
             (500, "INTERNAL", FaultKind::Server),
             (503, "UNAVAILABLE", FaultKind::Overloaded),
             (504, "DEADLINE_EXCEEDED", FaultKind::Timeout),
