@@ -119,7 +119,12 @@ pub fn miscounted(theirs: Option<Counts>, ours: Option<Usage>) -> Option<String>
         completion: usage.output,
         total: usage.total(),
         cached: usage.cached,
+        written: usage.cache_write,
+        written_1h: usage.cache_write_1h,
+        audio_in: usage.audio_input,
         reasoning: usage.reasoning,
+        audio_out: usage.audio_output,
+        searches: usage.searches,
     });
     (counts != theirs).then(|| format!("metered {counts:?}, reported {theirs:?}"))
 }

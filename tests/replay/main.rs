@@ -10,9 +10,19 @@ mod answers;
 #[cfg(test)]
 mod binary;
 #[cfg(test)]
+#[path = "../gateway/client.rs"]
+#[expect(dead_code, reason = "a rig shared with the gateway's tests, which use all of it")]
+mod client;
+#[cfg(test)]
 mod coverage;
 #[cfg(test)]
 mod errors;
+#[cfg(test)]
+#[path = "../gateway/gateway.rs"]
+#[expect(dead_code, reason = "a rig shared with the gateway's tests, which use all of it")]
+mod gateway;
+#[cfg(test)]
+mod kept;
 #[cfg(test)]
 mod kinds;
 #[cfg(test)]
@@ -29,6 +39,10 @@ mod splits;
 mod tally;
 #[cfg(test)]
 mod through;
+#[cfg(test)]
+#[path = "../gateway/upstream.rs"]
+#[expect(dead_code, reason = "a rig shared with the gateway's tests, which use all of it")]
+mod upstream;
 
 /// The dialects on what was recorded: answers, errors, requests.
 #[test]

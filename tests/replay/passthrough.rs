@@ -1,5 +1,7 @@
 //! The same dialect on both sides: what is watched is what is decoded, and what is spliced is the model alone.
 
+use std::collections::HashMap;
+
 use portolan::dialect::{Abilities, Quirks, To};
 use portolan::ir::Usage;
 use portolan::wire::patch::Patch;
@@ -91,41 +93,41 @@ fn an_alias_changes_the_model_alone() {
 fn splice(exchange: &Exchange, body: &str, asked: &Value) -> Vec<String> {
     let members = scan::scan(body.as_bytes(), DEPTH).unwrap();
     let (quirks, abilities) = (Quirks::default(), Abilities::default());
-    let stream = asked["stream"] == true;
-    let to = To { model: TARGET, stream, quirks: &quirks, abilities: &abilities };
+    let to = To { model: TARGET, stream: asked["stream"] == true, quirks: &quirks, abilities: &abilities };
     let mut patch = Patch::default();
     exchange.speech().dialect().outbound.splice(body.as_bytes(), &members, &to, &mut patch);
-    let spliced = String::from_utf8(patch.apply(body.as_bytes())).unwrap();
+    changed(body, &String::from_utf8(patch.apply(body.as_bytes())).unwrap(), TARGET)
+}
 
+/// What differs between a caller's body and the one that was sent, beside the model and the wish for usage.
+pub fn changed(body: &str, sent: &str, target: &str) -> Vec<String> {
     // The model's place, found by another reader.
-    let raw: std::collections::HashMap<String, &RawValue> = serde_json::from_str(body).unwrap();
+    let raw: HashMap<String, &RawValue> = serde_json::from_str(body).unwrap();
     let model = raw["model"].get();
     let at = model.as_ptr() as usize - body.as_ptr() as usize;
-    let wanted = format!("{}{}{}", &body[..at], Value::from(TARGET), &body[at + model.len()..]);
-    if !stream || asked["stream_options"]["include_usage"] == true {
-        return if spliced == wanted { Vec::new() } else { vec![format!("more than the model changed: {spliced}")] };
+    let wanted = format!("{}{}{}", &body[..at], Value::from(target), &body[at + model.len()..]);
+    let asked: Value = serde_json::from_str(&wanted).unwrap();
+    if asked["stream"] != true || asked["stream_options"]["include_usage"] == true {
+        return if sent == wanted { Vec::new() } else { vec![format!("more than the model changed: {sent}")] };
     }
     // Usage is asked for on our own account: one piece more, or the options replaced.
-    let mut changed: Value = serde_json::from_str(&spliced).unwrap();
     let mut problems = Vec::new();
-    if changed["stream_options"]["include_usage"] != true {
+    let mut sent_json: Value = serde_json::from_str(sent).unwrap();
+    if sent_json["stream_options"]["include_usage"] != true {
         problems.push("usage was not asked for".to_owned());
     }
-    let mut kept = asked.clone();
-    kept["model"] = TARGET.into();
     if says(&asked["stream_options"]) {
-        changed["stream_options"]["include_usage"] = asked["stream_options"]["include_usage"].clone();
+        sent_json["stream_options"]["include_usage"] = asked["stream_options"]["include_usage"].clone();
     } else {
-        let same_start = wanted.bytes().zip(spliced.bytes()).take_while(|(a, b)| a == b).count();
-        let same_end = wanted.bytes().rev().zip(spliced.bytes().rev()).take_while(|(a, b)| a == b).count();
+        let same_start = wanted.bytes().zip(sent.bytes()).take_while(|(a, b)| a == b).count();
+        let same_end = wanted.bytes().rev().zip(sent.bytes().rev()).take_while(|(a, b)| a == b).count();
         if same_start + same_end < wanted.len() {
-            problems.push("more changed than the model and one inserted member".to_owned());
+            problems.push(format!("more changed than the model and one inserted member: {sent}"));
         }
-        changed.as_object_mut().unwrap().remove("stream_options");
-        kept.as_object_mut().unwrap().remove("stream_options");
+        sent_json.as_object_mut().unwrap().remove("stream_options");
     }
-    if changed != kept {
-        problems.push("more changed than the model and the options of the stream".to_owned());
+    if sent_json != asked {
+        problems.push(format!("more changed than the model and the options of the stream: {sent}"));
     }
     problems
 }

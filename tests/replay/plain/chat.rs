@@ -251,20 +251,30 @@ fn counts(usage: &Value, provider: &str) -> Option<Counts> {
     if !says(&usage["prompt_tokens"]) && !says(&usage["completion_tokens"]) {
         return None;
     }
+    let prompt = &usage["prompt_tokens_details"];
     let details = &usage["completion_tokens_details"];
     let cached = [
-        &usage["prompt_tokens_details"]["cached_tokens"],
+        &prompt["cached_tokens"],
         &usage["prompt_cache_hit_tokens"],
         &usage["cached_tokens"],
         &usage["num_cached_tokens"],
         &usage["cache_read_input_tokens"],
     ];
+    let written = n(&prompt["cache_write_tokens"]).max(n(&usage["cache_creation_input_tokens"]));
+    let written_1h = n(&usage["cache_creation"]["ephemeral_1h_input_tokens"]);
+    let tools = [&usage["server_tool_use"], &usage["server_tool_use_details"]];
+    let searches = tools.into_iter().map(|tools| n(&tools["web_search_requests"])).max().unwrap();
     let mut counts = Counts {
         prompt: n(&usage["prompt_tokens"]),
         completion: n(&usage["completion_tokens"]),
         total: n(&usage["total_tokens"]),
         cached: cached.into_iter().map(n).max().unwrap(),
+        written: written - written_1h,
+        written_1h,
+        audio_in: n(&prompt["audio_tokens"]),
         reasoning: n(&details["reasoning_tokens"]).max(n(&usage["reasoning_tokens"])),
+        audio_out: n(&details["audio_tokens"]),
+        searches: searches.max(n(&usage["num_search_queries"])),
     };
     match provider {
         // Reasoning is counted beside completions.
@@ -275,7 +285,7 @@ fn counts(usage: &Value, provider: &str) -> Option<Counts> {
             counts.completion = counts.total - counts.prompt;
         }
         // Audio is counted beside the prompt.
-        "mistral" => counts.prompt += n(&usage["prompt_tokens_details"]["audio_tokens"]),
+        "mistral" => counts.prompt += counts.audio_in,
         // States more reasoning than completion; what is billed is the completion.
         "doubleword" | "openrouter" => counts.reasoning = counts.reasoning.min(counts.completion),
         _ => {}

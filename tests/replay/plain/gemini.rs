@@ -190,6 +190,14 @@ fn counts(usage: &Value) -> Option<Counts> {
         completion,
         total: total.unwrap_or(prompt + completion),
         cached: n("cachedContentTokenCount"),
+        audio_in: audio(&usage["promptTokensDetails"]),
         reasoning: n("thoughtsTokenCount"),
+        audio_out: audio(&usage["candidatesTokensDetails"]),
+        ..Counts::default()
     })
+}
+
+fn audio(details: &Value) -> u64 {
+    let audio = items(details).filter(|detail| detail["modality"] == "AUDIO");
+    audio.map(|detail| detail["tokenCount"].as_u64().unwrap_or(0)).sum()
 }

@@ -151,8 +151,14 @@ fn count(counts: &mut BTreeMap<&'static str, u64>, usage: &Value) {
             counts.insert(name, n);
         }
     }
-    if let Some(n) = usage["output_tokens_details"]["thinking_tokens"].as_u64() {
-        counts.insert("thinking", n);
+    for (name, value) in [
+        ("thinking", &usage["output_tokens_details"]["thinking_tokens"]),
+        ("hour", &usage["cache_creation"]["ephemeral_1h_input_tokens"]),
+        ("searches", &usage["server_tool_use"]["web_search_requests"]),
+    ] {
+        if let Some(n) = value.as_u64() {
+            counts.insert(name, n);
+        }
     }
 }
 
@@ -177,6 +183,10 @@ fn counts(usage: &BTreeMap<&'static str, u64>, iterations: &Value) -> Option<Cou
         completion: n("output_tokens"),
         total: prompt + n("output_tokens"),
         cached: n("cache_read_input_tokens"),
+        written: n("cache_creation_input_tokens") - n("hour"),
+        written_1h: n("hour"),
         reasoning: n("thinking"),
+        searches: n("searches"),
+        ..Counts::default()
     })
 }

@@ -77,8 +77,16 @@ pub struct Counts {
     pub prompt: u64,
     pub completion: u64,
     pub total: u64,
+    /// Of the prompt: read from a cache, written to one for minutes, for an hour; sound.
     pub cached: u64,
+    pub written: u64,
+    pub written_1h: u64,
+    pub audio_in: u64,
+    /// Of the completion.
     pub reasoning: u64,
+    pub audio_out: u64,
+    /// Searches of the provider's own tool.
+    pub searches: u64,
 }
 
 impl Answer {

@@ -165,11 +165,20 @@ fn usage(usage: &Value) -> Result<Option<Counts>, String> {
         return Ok(None);
     }
     let n = |value: &Value| value.as_u64().ok_or_else(|| format!("a count of {usage}"));
+    // Members that OpenAI does not have are there only if they count something.
+    let other = |value: &Value| if value.is_null() { Ok(0) } else { n(value) };
+    let (prompt, completion) = (&usage["prompt_tokens_details"], &usage["completion_tokens_details"]);
+    let written_1h = other(&usage["cache_creation"]["ephemeral_1h_input_tokens"])?;
     Ok(Some(Counts {
         prompt: n(&usage["prompt_tokens"])?,
         completion: n(&usage["completion_tokens"])?,
         total: n(&usage["total_tokens"])?,
-        cached: n(&usage["prompt_tokens_details"]["cached_tokens"])?,
-        reasoning: n(&usage["completion_tokens_details"]["reasoning_tokens"])?,
+        cached: n(&prompt["cached_tokens"])?,
+        written: other(&prompt["cache_write_tokens"])? - written_1h,
+        written_1h,
+        audio_in: n(&prompt["audio_tokens"])?,
+        reasoning: n(&completion["reasoning_tokens"])?,
+        audio_out: n(&completion["audio_tokens"])?,
+        searches: other(&usage["server_tool_use"]["web_search_requests"])?,
     }))
 }
