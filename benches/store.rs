@@ -1,5 +1,7 @@
 //! What a call pays for its metering: one append of an intent, one of a settlement.
 
+#![expect(clippy::expect_used, reason = "a bench that cannot be set up has nothing to measure")]
+
 use criterion::{Criterion, criterion_group, criterion_main};
 use portolan::exchange::record::{Id, Intent, Settlement};
 use portolan::ir::Usage;

@@ -178,6 +178,11 @@ fn an_orderly_stop_loses_nothing() {
         assert_eq!(gateway.chat(&ask("alias", "x")).status, 200);
     }
     assert!(gateway.stop(Duration::from_secs(5)).success());
+    // All of it is in the ledger already: what comes next has nothing to make up for.
+    let rows = rusqlite::Connection::open(gateway.state().join("ledger.sqlite")).and_then(|ledger| {
+        ledger.query_row("SELECT count(*) FROM attempts WHERE state = 'settled'", [], |row| row.get(0))
+    });
+    assert_eq!(rows, Ok(10_i64));
     gateway.start_again();
     let total = gateway.usage(SECRET)["total"].clone();
     assert_eq!((&total["attempts"], &total["output_tokens"]), (&json!(10), &json!(10 * answers::COMPLETION_TOKENS)));

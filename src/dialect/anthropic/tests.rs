@@ -269,9 +269,10 @@ fn who_made_a_call_is_told_where_it_was_not_the_model() {
         frames
             .push(start.as_bytes(), &mut |frame| {
                 assert!(sniffer.frame(&frame).content);
-                let mut note = |event: Event<'_>| match event {
-                    Event::Extra { name, .. } => told.push_str(&format!("dropped:{name}")),
-                    _ => {}
+                let mut note = |event: Event<'_>| {
+                    if let Event::Extra { name, .. } = event {
+                        told.push_str(&format!("dropped:{name}"));
+                    }
                 };
                 decoder.frame(&frame, &mut note).unwrap();
             })
