@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::context::{Ctx, Dispatched};
 use super::peer::Peer;
-use super::{downstream, heads, reply, stop};
+use super::{downstream, heads, relaying, reply, stop};
 use crate::exchange::{Attempt, Making, Refusal, Step, Unfit};
 use crate::ir::{Fault, FaultKind};
 use crate::provider::{Credential, Provider};
@@ -185,6 +185,8 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut error: Box<Error>, r
         return error;
     }
     let told = ctx.current.as_mut().and_then(|current| current.attempt.fault.take());
+    let empty = *error.etype() == downstream::EMPTY_ANSWER;
+    let told = told.or_else(|| if empty { relaying::bare_error(ctx) } else { None });
     let answered = ctx.current.as_ref().is_some_and(|current| current.attempt.status != 0);
     if told.is_none() && !own_clock && reused && !answered && renew(ctx) {
         error.set_retry(true);

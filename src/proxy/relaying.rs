@@ -183,24 +183,36 @@ fn late_headers(ctx: &Ctx) {
     }
 }
 
-/// An error answer is whole: another target may try, or the caller is told.
-fn error_answer(body: &mut Option<Bytes>, ctx: &mut Ctx) -> Result<()> {
-    let Some(current) = &mut ctx.current else { return Ok(()) };
-    let Some(error) = current.error.take() else { return Ok(()) };
-    let raw: Bytes = error.parts.concat().into();
-    let outbound = current.attempt.terms.outbound;
-    let mut fault = outbound.fault(current.attempt.status, &raw);
+/// What an error answer without a body says by its head; it ends before any chunk could come.
+pub fn bare_error(ctx: &mut Ctx) -> Option<Fault> {
+    let error = ctx.current.as_mut()?.error.take()?;
+    read_error(&error, b"", ctx)
+}
+
+/// The fault that an error answer tells. A credential that the provider refuses rests.
+fn read_error(error: &ErrorBody, raw: &[u8], ctx: &Ctx) -> Option<Fault> {
+    let current = ctx.current.as_ref()?;
+    let mut fault = current.attempt.terms.outbound.fault(current.attempt.status, raw);
     fault.status = Some(current.attempt.status);
     if let Some(head) = &error.head {
         fault.retry_after = retry_after(head, ctx.started.unix_ms / 1_000).or(fault.retry_after);
     }
     scrub(&mut fault, ctx);
+    if fault.kind == FaultKind::Authentication {
+        let provider = &current.attempt.candidate.target.target.provider;
+        dispatch::bench_credential(ctx, provider, current.credential.as_ref().map(|(_, value)| value));
+    }
+    Some(fault)
+}
+
+/// An error answer is whole: another target may try, or the caller is told.
+fn error_answer(body: &mut Option<Bytes>, ctx: &mut Ctx) -> Result<()> {
+    let Some(error) = ctx.current.as_mut().and_then(|current| current.error.take()) else { return Ok(()) };
+    let raw: Bytes = error.parts.concat().into();
+    let Some(fault) = read_error(&error, &raw, ctx) else { return Ok(()) };
     let Some(current) = &ctx.current else { return Ok(()) };
     let provider = current.attempt.candidate.target.target.provider.clone();
     let same = current.attempt.terms.same_dialect;
-    if fault.kind == FaultKind::Authentication {
-        dispatch::bench_credential(ctx, &provider, current.credential.as_ref().map(|(_, value)| value));
-    }
     let leaks = provider.credentials.iter().any(|credential| contains(&raw, credential.secret.expose().as_bytes()));
     if ctx.attempt_failed(fault.clone()) {
         ctx.decided = Some(true);

@@ -187,14 +187,20 @@ fn a_target_is_tried_again_as_often_as_configured() {
 
 #[test]
 fn retry_after_is_kept_to() {
-    let limited = answers::error(429, "slow down").header("retry-after", "1");
-    let upstream = Upstream::each(vec![limited.clone(), answers::whole("patience")]);
-    let gateway = Gateway::start(&config(&[("alias", &upstream.v1())], "retry: { tries: 2, pause: 10ms }\n"));
-    let got = gateway.chat(&ask("alias", "x"));
-    assert_eq!(got.status, 200, "{got}");
-    let attempts = upstream.attempts();
-    let gap = attempts[1].at - attempts[0].at;
-    assert!(gap >= Duration::from_millis(900), "asked to wait a second, waited {gap:?}");
+    let bare = Reply::new(429, "text/plain", "");
+    for limited in [answers::error(429, "slow down"), bare.clone()] {
+        let upstream = Upstream::each(vec![limited.header("retry-after", "1"), answers::whole("patience")]);
+        let gateway = Gateway::start(&config(&[("alias", &upstream.v1())], "retry: { tries: 2, pause: 10ms }\n"));
+        let got = gateway.chat(&ask("alias", "x"));
+        assert_eq!(got.status, 200, "{got}");
+        let attempts = upstream.attempts();
+        let gap = attempts[1].at - attempts[0].at;
+        assert!(gap >= Duration::from_millis(900), "asked to wait a second, waited {gap:?}");
+    }
+    // An error without a body is what its status says.
+    let upstream = Upstream::always(bare);
+    let gateway = Gateway::start(&config(&[("alias", &upstream.v1())], "retry: { tries: 1 }\n"));
+    gateway.chat(&ask("alias", "x")).refusal(429);
 
     // A time that is longer than anyone should wait is told instead.
     let upstream = Upstream::always(answers::error(429, "slow down").header("retry-after", "3600"));
