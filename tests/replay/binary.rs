@@ -79,11 +79,11 @@ impl Prices {
             [counts.cached, counts.written, counts.written_1h, counts.audio_in, counts.reasoning, counts.audio_out]
                 .map(u128::from);
         // No token is priced twice: one that OpenRouter says was read and written counts as read, sound that was read
-        // from a cache as read, and what was thought aloud as thought.
+        // from a cache as read, and what was thought aloud as sound.
         let written = written.min(u128::from(counts.prompt) - cached);
         let uncached = u128::from(counts.prompt) - cached - written - written_1h;
         let audio_in = audio_in.min(uncached);
-        let audio_out = audio_out.min(u128::from(counts.completion) - reasoning);
+        let reasoning = reasoning.min(u128::from(counts.completion) - audio_out);
         let tokens = (uncached - audio_in) * self.input
             + cached * self.cached
             + written * self.written
@@ -157,7 +157,9 @@ fn cases(recordings: &'static [Exchange]) -> Vec<Case> {
         if exchange.is_good() && *of_kind > ALIKE {
             continue;
         }
-        if let Some(served) = exchange.whole() {
+        // A list is how Gemini streams without `alt=sse`, for which we always ask.
+        let asked_for = |served: &&str| !served.starts_with('[') || !exchange.is_good();
+        if let Some(served) = exchange.whole().filter(asked_for) {
             cases.push(Case { id: exchange.id.clone(), exchange, served, stream: false, asked: true });
         }
         for (id, served) in exchange.streams() {
