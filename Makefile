@@ -38,8 +38,10 @@ unit: system ## unit, golden and property tests, the floors, the allocation coun
 gateway: system ## the real binary against scripted providers
 	$(CARGO) test --locked -j$(JOBS) --test gateway
 
-replay: system ## recorded provider traffic through the dialects (PORTOLAN_RECORDINGS names the folder)
-	$(CARGO) test --locked -j$(JOBS) --test replay -- --nocapture
+replay: system ## recorded provider traffic through the dialects and the binary (PORTOLAN_RECORDINGS names the folder)
+	@mkdir -p $(TARGET_DIR)
+	set -o pipefail; $(CARGO) test --locked -j$(JOBS) --test replay -- --nocapture | tee $(TARGET_DIR)/replay.log
+	@grep -E '^replay: ([0-9]+ tried|skipped, P)' $(TARGET_DIR)/replay.log | tail -n 1
 
 sdk-test: build python node ## the official SDKs, unchanged, against the real binary
 	tests/sdk/run $(TARGET_DIR)/debug/portolan

@@ -311,35 +311,61 @@ fn judge(case: &Case, got: &Response, row: &Row) -> Vec<String> {
             problems.push("the bytes are not the provider's".to_owned());
         }
     } else {
-        problems.extend(compare(case, theirs_as_asked(case, &theirs), got, row));
+        problems.extend(compare(case, &theirs, got, row));
     }
     problems.extend(judge_row(&theirs, row));
+    problems.extend(judge_told(case, got, row));
     problems
 }
 
-/// What the caller is to see: usage in a stream only if it was asked for.
-fn theirs_as_asked<'t>(case: &Case, theirs: &'t Answer) -> (&'t Answer, Option<Counts>) {
-    (theirs, theirs.usage.filter(|_| !case.stream || case.asked))
-}
-
-fn compare(case: &Case, (theirs, usage): (&Answer, Option<Counts>), got: &Response, row: &Row) -> Vec<String> {
+fn compare(case: &Case, theirs: &Answer, got: &Response, row: &Row) -> Vec<String> {
     let json: Option<Value> = (!case.stream).then(|| got.json());
     let ours = match &json {
         Some(json) => plain::ours::whole(json),
         None => plain::ours::stream(got.text(), case.asked),
     };
-    match ours {
-        Err(shape) => vec![format!("our answer's shape: {shape}")],
-        Ok(mut ours) => {
-            let mut problems = Vec::new();
-            if ours.usage != usage {
-                problems.push(format!("usage {:?}, wanted {usage:?}", ours.usage));
-            }
-            ours.usage = theirs.usage;
-            problems.extend(plain::differences(theirs, &ours, json.as_ref(), &row.losses));
-            problems
-        }
+    let mut ours = match ours {
+        Ok(ours) => ours,
+        Err(shape) => return vec![format!("our answer's shape: {shape}")],
+    };
+    let mut problems = Vec::new();
+    // Usage is shown in a stream only if it was asked for.
+    let shown = theirs.usage.filter(|_| !case.stream || case.asked);
+    if ours.usage != shown {
+        problems.push(format!("usage {:?}, wanted {shown:?}", ours.usage));
     }
+    ours.usage = theirs.usage;
+    problems.extend(plain::differences(theirs, &ours, json.as_ref(), &row.losses));
+    problems
+}
+
+/// What the caller is told beside the answer: the cost, and what was lost.
+fn judge_told(case: &Case, got: &Response, row: &Row) -> Vec<String> {
+    let mut problems = Vec::new();
+    let cost = format!("{}.{:09}", row.cost / 1_000_000_000, row.cost % 1_000_000_000);
+    let cost: f64 = cost.parse().unwrap();
+    let same = |told: &str| told.parse::<f64>().is_ok_and(|told| (told - cost).abs() < 1e-12);
+    if case.stream {
+        let told = got.text().lines().filter(|line| line.contains("\"cost_usd\":")).count();
+        let wanted = case.asked && !row.estimated && case.exchange.speech() != Speech::Chat;
+        if told != usize::from(wanted) {
+            problems.push(format!("the cost is told {told} times"));
+        }
+        return problems;
+    }
+    if !got.header("x-portolan-cost-usd").is_some_and(same) {
+        problems.push(format!("cost {:?}, wanted {cost}", got.header("x-portolan-cost-usd")));
+    }
+    let told = got.header("x-portolan-loss").unwrap_or_default();
+    if read_losses(told) != row.losses {
+        problems.push(format!("losses {told:?}, but {} in the ledger", row.losses));
+    }
+    let in_body = &got.json()["cost_usd"];
+    let written = case.exchange.speech() != Speech::Chat && !row.estimated;
+    if written != in_body.as_f64().is_some_and(|told| (told - cost).abs() < 1e-12) {
+        problems.push(format!("cost in the body {in_body}, wanted {cost}"));
+    }
+    problems
 }
 
 fn judge_row(theirs: &Answer, row: &Row) -> Vec<String> {
