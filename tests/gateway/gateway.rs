@@ -68,7 +68,8 @@ pub struct Gateway {
     pub data: SocketAddr,
     pub admin: SocketAddr,
     child: Child,
-    dir: tempfile::TempDir,
+    /// Holds configuration, log and, below `state`, what it keeps.
+    pub dir: tempfile::TempDir,
     /// Command line of the next start.
     file: PathBuf,
     head: String,
@@ -165,11 +166,6 @@ impl Gateway {
 
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
-    }
-
-    /// Its state directory.
-    pub fn state(&self) -> PathBuf {
-        self.dir.path().join("state")
     }
 
     /// Everything it wrote so far, over all its starts.

@@ -257,7 +257,7 @@ struct Row {
 
 /// The rows by request id.
 fn ledger(gateway: &Gateway) -> HashMap<String, Row> {
-    let path = gateway.state().join("ledger.sqlite");
+    let path = gateway.dir.path().join("state/ledger.sqlite");
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let columns = "lower(hex(request)), outcome, status, usage, estimated, cost, losses, state, unpriced";
     let mut statement = connection.prepare(&format!("SELECT {columns} FROM attempts")).unwrap();

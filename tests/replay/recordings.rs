@@ -82,10 +82,6 @@ impl Exchange {
         self.fidelity == "raw"
     }
 
-    pub fn has(&self, feature: &str) -> bool {
-        self.features.iter().any(|f| f == feature)
-    }
-
     /// The answer as text, if it came whole.
     pub fn whole(&self) -> Option<&str> {
         match &self.response {

@@ -104,7 +104,9 @@ fn finish(tally: &Tally, what: &str) {
 /// The kinds of events that a stream shows: names, members that say something, words of finish reasons, and framing.
 fn kinds(stream: &Stream<'_>) -> BTreeSet<String> {
     let mut kinds = BTreeSet::new();
-    let mut add = |kind: String| kinds.insert(format!("{} {kind}", stream.speech.name()));
+    let mut add = |kind: String| {
+        kinds.insert(format!("{} {kind}", stream.speech.name()));
+    };
     if stream.text.contains("\r\n") {
         add("CRLF".into());
     }
@@ -122,12 +124,12 @@ fn kinds(stream: &Stream<'_>) -> BTreeSet<String> {
         match stream.speech {
             Speech::Chat => {
                 add(format!("event {name}"));
-                members(&event).filter(|(_, value)| says(value)).for_each(|(name, _)| drop(add(name.clone())));
+                members(&event).filter(|(_, value)| says(value)).for_each(|(name, _)| add(name.clone()));
                 for choice in items(&event["choices"]) {
                     add(format!("finish {}", choice["finish_reason"]));
                     for (place, value) in [("choice", choice), ("delta", &choice["delta"])] {
                         let speaking = members(value).filter(|(_, value)| says(value));
-                        speaking.for_each(|(name, _)| drop(add(format!("{place}.{name}"))));
+                        speaking.for_each(|(name, _)| add(format!("{place}.{name}")));
                     }
                 }
             }
@@ -137,14 +139,14 @@ fn kinds(stream: &Stream<'_>) -> BTreeSet<String> {
                 add(format!("finish {}", event["delta"]["stop_reason"]));
             }
             Speech::Gemini => {
-                members(&event).for_each(|(name, _)| drop(add(name.clone())));
+                members(&event).for_each(|(name, _)| add(name.clone()));
                 for candidate in items(&event["candidates"]) {
-                    members(candidate).for_each(|(name, _)| drop(add(format!("candidate.{name}"))));
+                    members(candidate).for_each(|(name, _)| add(format!("candidate.{name}")));
                     add(format!("finish {}", candidate["finishReason"]));
                     for part in items(&candidate["content"]["parts"]) {
                         let names: Vec<_> = members(part).map(|(name, _)| name.as_str()).collect();
                         add(names.join("+"));
-                        members(&part["functionCall"]).for_each(|(name, _)| drop(add(format!("call.{name}"))));
+                        members(&part["functionCall"]).for_each(|(name, _)| add(format!("call.{name}")));
                     }
                 }
             }
