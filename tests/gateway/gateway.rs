@@ -168,6 +168,11 @@ impl Gateway {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Its state directory.
+    pub fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
     /// Everything it wrote so far, over all its starts.
     pub fn logs(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.dir.path().join("log")).unwrap_or_default()).into_owned()
