@@ -1,6 +1,8 @@
 //! Floor 1: bytes. JSON spans and writers, patches, SSE frames. Nothing here has ever heard of a model.
 
 pub mod json;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 pub mod patch;
 pub mod scan;
 pub mod sse;

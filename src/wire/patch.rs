@@ -3,18 +3,19 @@
 //! Removals are kept apart from replacements, since which comma goes with a removed member depends on which of its
 //! neighbours go too: that is settled once, in [`Patch::apply`].
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::scan::{Member, Members};
 use super::writer;
 
-/// Edits of one object body.
+/// Edits of one object body. Where spans overlap, the one that starts first is made and the other left out; of those
+/// that start together a removal is made, then what was asked for first.
 #[derive(Debug, Default)]
 pub struct Patch {
-    /// Spans must not overlap; one that does is left out.
     edits: Vec<(Range<usize>, Vec<u8>)>,
     /// Indices of removed members.
-    removed: Vec<usize>,
+    removed: BTreeSet<usize>,
     /// Members to add at the end: name and value, as JSON.
     added: Vec<u8>,
     /// What `removed` and `added` need to know of the body.
@@ -42,8 +43,7 @@ impl Patch {
     /// Takes out all members of a name.
     pub fn remove(&mut self, members: &Members, body: &[u8], name: &str) {
         for (index, member) in members.iter().enumerate() {
-            if member.is_named(body, name) && !self.removed.contains(&index) {
-                self.removed.push(index);
+            if member.is_named(body, name) && self.removed.insert(index) {
                 self.shape(members);
             }
         }
@@ -52,9 +52,10 @@ impl Patch {
     /// Gives all members of a name another one.
     pub fn rename(&mut self, members: &Members, body: &[u8], name: &str, new: &str) {
         for member in members.iter().filter(|member| member.is_named(body, name)) {
-            let mut escaped = Vec::with_capacity(new.len());
-            writer::escape(&mut escaped, new);
-            self.replace(member.name.clone(), escaped);
+            let mut quoted = Vec::with_capacity(new.len() + 2);
+            writer::string(&mut quoted, new);
+            // Quotes and all: the inside of an empty name is an empty span, and those never overlap.
+            self.replace(member.name.start.saturating_sub(1)..member.name.end + 1, quoted);
         }
     }
 
@@ -73,11 +74,10 @@ impl Patch {
         self.edits.is_empty() && self.removed.is_empty() && self.added.is_empty()
     }
 
-    /// The edited body, in one allocation.
+    /// The edited body, in one allocation of its exact size.
     pub fn apply(&self, body: &[u8]) -> Vec<u8> {
-        let mut edits: Vec<(Range<usize>, &[u8])> =
-            self.edits.iter().map(|(span, with)| (span.clone(), with.as_slice())).collect();
         let mut tail = Vec::new();
+        let mut edits: Vec<(Range<usize>, &[u8])> = Vec::new();
         if let Some(shape) = &self.shape {
             edits.extend(self.removals(shape).map(|span| (span, &[][..])));
             if !self.added.is_empty() {
@@ -88,20 +88,25 @@ impl Patch {
                 tail.extend_from_slice(&self.added);
             }
         }
+        edits.extend(self.edits.iter().map(|(span, with)| (span.clone(), with.as_slice())));
         if let (Some(shape), false) = (&self.shape, tail.is_empty()) {
             let kept = (0..shape.members.len()).rev().find(|index| !self.removed.contains(index));
             // Right after the last member that stays, so that white space before the brace stays there.
             let at = kept.and_then(|index| shape.members.get(index)).map_or(shape.close, |span| span.end);
             edits.push((at..at, &tail));
         }
-        edits.sort_by_key(|(span, _)| (span.start, span.end));
-        let size = edits.iter().fold(body.len(), |size, (span, with)| size + with.len().saturating_sub(span.len()));
+        // Stable. An insertion where another edit begins comes before it.
+        edits.sort_by_key(|(span, _)| (span.start, !span.is_empty()));
+        let mut at = 0;
+        edits.retain(|(span, _)| {
+            let apart = span.start >= at && span.start <= span.end && span.end <= body.len();
+            at = if apart { span.end } else { at };
+            apart
+        });
+        let size = edits.iter().fold(body.len(), |size, (span, with)| size + with.len() - span.len());
         let mut out = Vec::with_capacity(size);
         let mut at = 0;
         for (span, with) in edits {
-            if span.start < at || span.end > body.len() {
-                continue;
-            }
             out.extend_from_slice(body.get(at..span.start).unwrap_or_default());
             out.extend_from_slice(with);
             at = span.end;
@@ -177,7 +182,52 @@ mod tests {
         assert_eq!(edit(r#"{"a":1}"#, |p, m, b| p.rename(m, b, "a", "q\"")), r#"{"q\"":1}"#);
     }
 
+    #[test]
+    fn white_space_stays_where_it_reads_well() {
+        let body = "{\n  \"a\": 1,\n  \"b\": 2,\n  \"c\": 3\n}\n";
+        assert_eq!(edit(body, |p, m, b| p.remove(m, b, "a")), "{\n  \"b\": 2,\n  \"c\": 3\n}\n");
+        assert_eq!(edit(body, |p, m, b| p.remove(m, b, "b")), "{\n  \"a\": 1,\n  \"c\": 3\n}\n");
+        assert_eq!(edit(body, |p, m, b| p.remove(m, b, "c")), "{\n  \"a\": 1,\n  \"b\": 2\n}\n");
+        assert_eq!(edit(body, |p, m, b| p.insert(m, b, "d", b"4")), body.replace(": 3", ": 3,\"d\":4"));
+    }
+
+    #[test]
+    fn collisions_are_settled() {
+        let edits = |edits: &[(Range<usize>, &str)]| {
+            let mut patch = Patch::default();
+            edits.iter().for_each(|(span, with)| patch.replace(span.clone(), *with));
+            String::from_utf8(patch.apply(b"0123456789")).unwrap()
+        };
+        assert_eq!(edits(&[(2..4, "x"), (2..4, "y")]), "01x456789");
+        assert_eq!(edits(&[(3..5, "y"), (2..6, "x")]), "01x6789");
+        assert_eq!(edits(&[(2..4, "x"), (4..6, "y"), (4..4, "-"), (2..2, "+"), (4..4, "=")]), "01+x-=y6789");
+        assert_eq!(edits(&[(8..20, "x"), (30..40, "y")]), "0123456789");
+        #[expect(clippy::reversed_empty_ranges, reason = "what a confused caller might hand in")]
+        let reversed = edits(&[(6..2, "x"), (4..5, "y")]);
+        assert_eq!(reversed, "0123y56789");
+        let named = edit(r#"{"a":1,"":2}"#, |p, m, b| {
+            p.rename(m, b, "", "x");
+            p.rename(m, b, "", "y");
+            p.rename(m, b, "a", "z");
+            p.remove(m, b, "a");
+        });
+        assert_eq!(named, r#"{"x":2}"#);
+    }
+
     proptest! {
+        #[test]
+        fn members_come_out_as_asked(
+            body in crate::wire::laws::object(),
+            edits in proptest::collection::vec(any::<u8>(), 0..12),
+        ) {
+            crate::wire::laws::patch_members(body.as_bytes(), &edits);
+        }
+
+        #[test]
+        fn any_spans_are_survived(input in proptest::collection::vec(0u8..24, 0..60)) {
+            crate::wire::laws::patch(&input);
+        }
+
         #[test]
         fn edits_do_what_they_say(
             names in proptest::collection::vec("[a-d]", 0..7),

@@ -44,24 +44,23 @@ impl std::error::Error for SseError {}
 const KEPT: usize = 64 * 1024;
 
 /// Reads frames from chunks.
+///
+/// A blank line that is a carriage return at the very end of a chunk closes its frame at once. A line feed that then
+/// begins the next chunk belongs to it and reads as a blank line more, which is nothing.
 #[derive(Debug)]
 pub struct Decoder {
-    /// The unfinished frame.
+    /// The unfinished frame, as it came: parsed from its whole text, so that no cut can change it.
     carry: Vec<u8>,
-    /// Where in `carry` the search for its end goes on.
-    searched: usize,
     /// Data lines of a frame that has several.
     joined: String,
     most: usize,
     begun: bool,
-    /// The last chunk ended in a carriage return that ended a frame: a line feed right after it belongs to it.
-    after_return: bool,
 }
 
 impl Decoder {
-    /// A decoder that takes events of at most `most` bytes.
+    /// A decoder that takes events of at most `most` bytes, counted without the closing blank line.
     pub fn new(most: usize) -> Self {
-        Decoder { carry: Vec::new(), searched: 0, joined: String::new(), most, begun: false, after_return: false }
+        Decoder { carry: Vec::new(), joined: String::new(), most, begun: false }
     }
 
     /// Takes a chunk and hands out the frames that it completes.
@@ -70,49 +69,25 @@ impl Decoder {
     /// The stream cannot be read on; frames before the bad one have been handed out.
     pub fn push(&mut self, chunk: &[u8], each: &mut dyn FnMut(Frame<'_>)) -> Result<(), SseError> {
         let mut at = 0;
-        if self.after_return && !chunk.is_empty() {
-            self.after_return = false;
-            if chunk.first() == Some(&b'\n') {
-                at = 1;
-            }
+        if let Some(&last) = self.carry.last() {
+            let Some(blank) = blank_line(chunk, Some(last)) else { return self.keep(chunk) };
+            self.keep(chunk.get(..blank.start).unwrap_or_default())?;
+            let mut carried = std::mem::take(&mut self.carry);
+            let read = self.frame(&carried, blank.end, each);
+            carried.clear();
+            carried.shrink_to(KEPT);
+            self.carry = carried;
+            read?;
+            at = blank.end;
         }
-        if !self.carry.is_empty() {
-            // The end of the carried frame may lie across the seam: search from a little before it.
-            let seam = self.carry.len();
-            self.carry.extend_from_slice(chunk.get(at..).unwrap_or_default());
-            match frame_end(&self.carry, self.searched.min(seam)) {
-                None => return self.keep_searching(),
-                Some(end) => {
-                    if end > self.most {
-                        return Err(SseError::TooLarge { limit: self.most });
-                    }
-                    let in_chunk = at + (end - seam);
-                    let carried = std::mem::take(&mut self.carry);
-                    let frame = carried.get(..end).unwrap_or_default();
-                    let read = self.frame(frame, in_chunk, each);
-                    self.carry = carried;
-                    self.clear_carry();
-                    read?;
-                    at = in_chunk;
-                }
-            }
-        }
-        loop {
-            let rest = chunk.get(at..).unwrap_or_default();
-            if rest.is_empty() {
-                break;
-            }
-            let Some(length) = frame_end(rest, 0) else {
-                self.carry.extend_from_slice(rest);
-                return self.keep_searching();
-            };
-            if length > self.most {
+        while let Some(rest) = chunk.get(at..).filter(|rest| !rest.is_empty()) {
+            let Some(blank) = blank_line(rest, None) else { return self.keep(rest) };
+            if blank.start > self.most {
                 return Err(SseError::TooLarge { limit: self.most });
             }
-            self.frame(rest.get(..length).unwrap_or_default(), at + length, each)?;
-            at += length;
+            at += blank.end;
+            self.frame(rest.get(..blank.start).unwrap_or_default(), at, each)?;
         }
-        self.after_return = chunk.last() == Some(&b'\r');
         Ok(())
     }
 
@@ -126,7 +101,6 @@ impl Decoder {
             return Ok(());
         }
         let carried = std::mem::take(&mut self.carry);
-        self.searched = 0;
         let mut with_data = |frame: Frame<'_>| {
             if !frame.data.is_empty() {
                 each(frame);
@@ -140,25 +114,15 @@ impl Decoder {
         self.carry.len()
     }
 
-    fn keep_searching(&mut self) -> Result<(), SseError> {
-        if self.carry.len() > self.most {
+    fn keep(&mut self, text: &[u8]) -> Result<(), SseError> {
+        if text.len() > self.most.saturating_sub(self.carry.len()) {
             return Err(SseError::TooLarge { limit: self.most });
         }
-        // An end is at most four bytes long, so all but the last three have been searched for good.
-        self.searched = self.carry.len().saturating_sub(3);
+        self.carry.extend_from_slice(text);
         Ok(())
     }
 
-    fn clear_carry(&mut self) {
-        self.searched = 0;
-        if self.carry.capacity() > KEPT {
-            self.carry = Vec::new();
-        } else {
-            self.carry.clear();
-        }
-    }
-
-    /// Reads the lines of one frame.
+    /// Reads the lines of one frame, whose closing blank line is left out.
     fn frame(&mut self, bytes: &[u8], end: usize, each: &mut dyn FnMut(Frame<'_>)) -> Result<(), SseError> {
         let text = simdutf8::basic::from_utf8(bytes).map_err(|_| SseError::NotUtf8)?;
         let text = if self.begun { text } else { text.strip_prefix('\u{feff}').unwrap_or(text) };
@@ -208,6 +172,8 @@ impl Decoder {
         let fields = data.is_some() || !event.is_empty();
         let data = if several { self.joined.as_str() } else { data.unwrap_or_default() };
         each(Frame { event, data, end, comment: comment && !fields });
+        self.joined.clear();
+        self.joined.shrink_to(KEPT);
         Ok(())
     }
 }
@@ -226,36 +192,50 @@ fn lines_of(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Offset after the first blank line's end, searched from `from`. A lone carriage return at the very end counts as a
-/// line's end already: whether a line feed follows is settled with the next chunk.
-fn frame_end(bytes: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
+/// A blank line: where it starts, which is where its frame's text ends, and the first byte after it.
+struct Blank {
+    start: usize,
+    end: usize,
+}
+
+/// Finds the blank line that closes a frame. `before` is the last byte of the same frame in earlier chunks.
+fn blank_line(text: &[u8], before: Option<u8>) -> Option<Blank> {
+    let mut at = match (before, text.first()) {
+        // The second half of a line's end that was cut in two.
+        (Some(b'\r'), Some(b'\n')) => 1,
+        (None | Some(b'\r' | b'\n'), _) => 0,
+        _ => next_line(text, 0)?,
+    };
     loop {
-        let found = memchr::memchr2(b'\n', b'\r', bytes.get(at..)?)?;
-        let line_end = after_break(bytes, at + found)?;
-        match bytes.get(line_end) {
-            Some(b'\n') => return Some(line_end + 1),
-            Some(b'\r') => return after_break(bytes, line_end),
-            _ => at = line_end,
-        }
-        if at >= bytes.len() {
-            return None;
+        match text.get(at)? {
+            b'\n' => return Some(Blank { start: at, end: at + 1 }),
+            b'\r' => return Some(Blank { start: at, end: after_break(text, at) }),
+            _ => at = next_line(text, at)?,
         }
     }
+}
+
+/// Where the line after the one at `at` starts.
+#[inline]
+fn next_line(text: &[u8], at: usize) -> Option<usize> {
+    let found = memchr::memchr2(b'\n', b'\r', text.get(at..)?)?;
+    Some(after_break(text, at + found))
 }
 
 /// Offset after the line break at `at`.
-fn after_break(bytes: &[u8], at: usize) -> Option<usize> {
-    match bytes.get(at..at + 2) {
-        Some(b"\r\n") => Some(at + 2),
-        _ => Some(at + 1),
-    }
+fn after_break(text: &[u8], at: usize) -> usize {
+    if text.get(at..at + 2) == Some(b"\r\n") { at + 2 } else { at + 1 }
 }
 
-/// Writes a frame of one data line. `json` writes text without line breaks, as JSON is.
+/// Writes a frame of the data that `json` writes.
 pub fn write_data(out: &mut Vec<u8>, json: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(b"data: ");
+    let start = out.len();
     json(out);
+    // JSON of our own writing has no line breaks; a provider's, taken along raw, may have.
+    if out.get(start..).is_some_and(|data| memchr::memchr2(b'\n', b'\r', data).is_some()) {
+        split_lines(out, start);
+    }
     out.extend_from_slice(b"\n\n");
 }
 
@@ -265,6 +245,20 @@ pub fn write_event(out: &mut Vec<u8>, event: &str, json: impl FnOnce(&mut Vec<u8
     out.extend_from_slice(event.as_bytes());
     out.push(b'\n');
     write_data(out, json);
+}
+
+/// Gives every line but the first its own `data:`. Whatever broke a line reads as a line feed.
+fn split_lines(out: &mut Vec<u8>, start: usize) {
+    let text = out.split_off(start);
+    let mut at = 0;
+    while let Some(next) = next_line(&text, at) {
+        let line = text.get(at..next).unwrap_or_default();
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        out.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
+        out.extend_from_slice(b"\ndata: ");
+        at = next;
+    }
+    out.extend_from_slice(text.get(at..).unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -337,10 +331,69 @@ mod tests {
         let mut out = Vec::new();
         write_data(&mut out, |out| out.extend_from_slice(b"{}"));
         write_event(&mut out, "e", |out| out.extend_from_slice(b"[1]"));
-        assert_eq!(read(&out, &[]).unwrap(), [frame("", "{}"), frame("e", "[1]")]);
+        write_data(&mut out, |out| out.extend_from_slice(b"{\n \"a\":\r\n1}\r"));
+        assert_eq!(read(&out, &[]).unwrap(), [frame("", "{}"), frame("e", "[1]"), frame("", "{\n \"a\":\n1}\n")]);
+        assert!(out.ends_with(b"\n\ndata: {\ndata:  \"a\":\ndata: 1}\ndata: \n\n"));
+    }
+
+    #[test]
+    fn a_whole_frame_is_lent_from_its_chunk() {
+        let chunk = b"data: {\"a\":1}\n\nevent: e\ndata: two\r\n\r\ndata: a\ndata: b\n\ndata: un";
+        let mut decoder = Decoder::new(100);
+        let mut lent = Vec::new();
+        let mut each = |frame: Frame<'_>| {
+            lent.push((chunk.as_ptr_range().contains(&frame.data.as_ptr()), frame.end));
+        };
+        decoder.push(chunk, &mut each).unwrap();
+        assert_eq!(lent, [(true, 15), (true, 37), (false, 54)]);
+        assert_eq!(decoder.carried(), 8);
+        let mut ends = Vec::new();
+        decoder.push(b"ended\n", &mut |_| panic!("not closed")).unwrap();
+        decoder.push(b"\ndata: x\r\n\r", &mut |frame| ends.push((frame.data.to_owned(), frame.end))).unwrap();
+        decoder.push(b"\ndata: y\n\n", &mut |frame| ends.push((frame.data.to_owned(), frame.end))).unwrap();
+        assert_eq!(ends, [("unended".to_owned(), 1), ("x".to_owned(), 11), ("y".to_owned(), 10)]);
+        assert_eq!(decoder.carried(), 0);
+    }
+
+    #[test]
+    fn the_bound_holds_however_a_stream_is_cut() {
+        let stream = b"data: 123\r\n\r\ndata: 1234\r\n\r\n";
+        for size in 1..=stream.len() {
+            let (mut fits, mut exceeds) = (Decoder::new(12), Decoder::new(11));
+            let mut seen = 0;
+            stream.chunks(size).try_for_each(|chunk| fits.push(chunk, &mut |_| seen += 1)).unwrap();
+            assert_eq!(seen, 2, "by {size}");
+            let read = stream.chunks(size).try_for_each(|chunk| exceeds.push(chunk, &mut |_| seen += 1));
+            assert_eq!((read, seen), (Err(SseError::TooLarge { limit: 11 }), 3), "by {size}");
+            assert!(exceeds.carried() <= 11);
+        }
+    }
+
+    #[test]
+    fn large_buffers_are_given_back() {
+        let mut decoder = Decoder::new(1 << 20);
+        for _ in 0..2 {
+            decoder.push(b"data: ", &mut |_| {}).unwrap();
+            decoder.push(&vec![b'x'; 300_000], &mut |_| {}).unwrap();
+            decoder.push(b"\ndata: x\n\n", &mut |frame| assert_eq!(frame.data.len(), 300_002)).unwrap();
+            assert!(decoder.carry.capacity() <= KEPT && decoder.joined.capacity() <= KEPT);
+        }
     }
 
     proptest! {
+        #[test]
+        fn any_stream_reads_as_the_standard_says(
+            stream in proptest::collection::vec(
+                prop::sample::select(vec![
+                    "data", "event", "id", ":", " ", "\n", "\r", "\r\n", "\n\n", "x", "é", "\u{feff}", "data: ", "\0",
+                ]),
+                0..40,
+            ),
+            cuts in proptest::collection::vec(any::<u8>(), 0..12),
+        ) {
+            crate::wire::laws::sse_cut(stream.concat().as_bytes(), &cuts);
+        }
+
         #[test]
         fn cuts_change_nothing(stream in "(data: ?[a:é]{0,3}|event: e|: c|id|)((\r\n|\n|\r)(data: ?[a:é]{0,3}|event: e|: c|)){0,12}", seed in any::<u64>()) {
             let whole = read(stream.as_bytes(), &[]).unwrap();
