@@ -86,6 +86,11 @@ tests/sdk/node_modules/installed: tests/sdk/package-lock.json
 	cd tests/sdk && npm ci --no-audit --no-fund --loglevel=error
 	touch $@
 
+fuzz: ## fuzz each decoder of the wire floor for FUZZ_SECONDS (needs a nightly toolchain and cargo-fuzz)
+	for target in scan patch sse; do \
+	  $(CARGO) +nightly fuzz run -s none --fuzz-dir tests/fuzz $$target -- -max_total_time=$(or $(FUZZ_SECONDS),30) || exit 1; \
+	done
+
 clean: ## remove what the builds and tests made
 	$(CARGO) clean
 	rm -rf tests/sdk/.venv tests/sdk/node_modules

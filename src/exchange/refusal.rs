@@ -36,6 +36,10 @@ pub enum Refusal {
     TooLarge {
         limit: usize,
     },
+    /// More headers, or more bytes of them, than `limits` has.
+    HeadTooLarge {
+        limit: usize,
+    },
     BodyTimeout,
     BodyIncomplete,
     Repeated {
@@ -90,7 +94,7 @@ impl Refusal {
             | Refusal::Unsayable(_)
             | Refusal::Strict { .. }
             | Refusal::NoRegion { .. } => ErrorClass::InvalidRequest,
-            Refusal::TooLarge { .. } => ErrorClass::TooLarge,
+            Refusal::TooLarge { .. } | Refusal::HeadTooLarge { .. } => ErrorClass::TooLarge,
             Refusal::BodyTimeout => ErrorClass::RequestTimeout,
             Refusal::Draining | Refusal::LedgerUnavailable | Refusal::Overloaded { .. } => ErrorClass::Overloaded,
             Refusal::Deadline { .. } => ErrorClass::Timeout,
@@ -102,6 +106,8 @@ impl Refusal {
     /// Status of the answer. A provider's own 5xx is relayed; its 401 and 403 are the operator's affair and become 502.
     pub fn status(&self) -> u16 {
         match self {
+            // RFC 6585 section 5.
+            Refusal::HeadTooLarge { .. } => 431,
             Refusal::Failed {
                 fault: Fault { kind: FaultKind::Server | FaultKind::Overloaded, status: Some(status), .. },
                 ..
@@ -122,6 +128,7 @@ impl Refusal {
             Refusal::Malformed { .. } | Refusal::BodyIncomplete => "invalid_json",
             Refusal::TooDeep { .. } => "too_deep",
             Refusal::TooLarge { .. } => "request_too_large",
+            Refusal::HeadTooLarge { .. } => "headers_too_large",
             Refusal::BodyTimeout => "request_timeout",
             Refusal::Repeated { .. } => "repeated_parameter",
             Refusal::Invalid(_) => "invalid_parameter",
@@ -179,6 +186,7 @@ impl Refusal {
             Refusal::Malformed { message } => format!("The body is not a JSON object: {message}"),
             Refusal::TooDeep { limit } => format!("The body is nested deeper than {limit} levels."),
             Refusal::TooLarge { limit } => format!("The body is larger than {limit} bytes, the limit of this gateway."),
+            Refusal::HeadTooLarge { limit } => format!("The headers are more than this gateway takes (limit {limit})."),
             Refusal::BodyTimeout => "The body did not arrive in time.".into(),
             Refusal::BodyIncomplete => "The body ended before it was whole.".into(),
             Refusal::Repeated { member } => {
@@ -239,6 +247,7 @@ impl Refusal {
             Refusal::Malformed { .. } => "malformed",
             Refusal::TooDeep { .. } => "too_deep",
             Refusal::TooLarge { .. } => "too_large",
+            Refusal::HeadTooLarge { .. } => "head_too_large",
             Refusal::BodyTimeout => "body_timeout",
             Refusal::BodyIncomplete => "body_incomplete",
             Refusal::Repeated { .. } => "repeated",

@@ -47,6 +47,14 @@ async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<Refu
     let head = session.req_header();
     let path = head.uri.path();
     ctx.dialect = paths::dialect_of(path);
+    let limits = &ctx.served.snapshot.limits;
+    if head.headers.len() > limits.headers {
+        return Err(Some(Refusal::HeadTooLarge { limit: limits.headers }));
+    }
+    let bytes: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if bytes > limits.header_bytes {
+        return Err(Some(Refusal::HeadTooLarge { limit: limits.header_bytes }));
+    }
     let route = paths::find(&head.method, path)?;
     ctx.dialect = route.dialect;
     ctx.operation = Some(route.operation);
