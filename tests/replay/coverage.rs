@@ -36,8 +36,22 @@ const WHOLE: [&str; 7] = [
     "messages[].reasoning_details",
 ];
 
-/// Names of numbers in encoded bodies, by their name in the request.
-const NUMBERS: [(&str, &[&str]); 14] = [
+/// Names of values in encoded bodies, by their name in the request; a number that is not here keeps its name, a string
+/// may stand anywhere.
+const NAMES: [(&str, &[&str]); 27] = [
+    ("messages[].content", &["content", "text", "system", "result", "error"]),
+    ("messages[].content[].text", &["content", "text", "system", "result", "error"]),
+    ("messages[].tool_call_id", &["tool_call_id", "tool_use_id", "id"]),
+    ("messages[].tool_calls[].id", &["id"]),
+    ("messages[].tool_calls[].function.name", &["name"]),
+    ("tools[].function.name", &["name"]),
+    ("tools[].function.description", &["description"]),
+    ("functions[].name", &["name"]),
+    ("functions[].description", &["description"]),
+    ("stop", &["stop", "stop_sequences", "stopSequences"]),
+    ("stop[]", &["stop", "stop_sequences", "stopSequences"]),
+    ("user", &["user", "user_id"]),
+    ("tool_choice.function.name", &["name", "allowedFunctionNames"]),
     ("temperature", &["temperature"]),
     ("top_p", &["top_p", "topP"]),
     ("top_k", &["top_k", "topK"]),
@@ -202,11 +216,19 @@ impl<'s> Search<'s> {
             return self.has_json(value);
         }
         let name = kind.rsplit('.').next().unwrap().trim_end_matches("[]");
+        let names = NAMES.iter().find(|(known, _)| *known == kind).map(|(_, names)| *names);
         match value {
-            Value::String(text) => self.has_text(text),
+            Value::String(text) => match names {
+                None => self.has_text(text),
+                Some(names) => self.leaves.iter().any(|(name, found)| {
+                    // A result that is an object by itself may stand in the body as one.
+                    names.contains(name) && found.as_str().is_some_and(|found| found.contains(text.as_str()))
+                        || *name == "response" && serde_json::from_str::<Value>(text).is_ok_and(|json| json == **found)
+                }),
+            },
             Value::Number(_) => {
                 let own = [name];
-                let names = NUMBERS.iter().find(|(known, _)| *known == kind).map_or(&own[..], |(_, names)| names);
+                let names = names.unwrap_or(&own);
                 self.leaves.iter().any(|(name, found)| names.contains(name) && same_number(found, value))
             }
             _ => self.leaves.iter().any(|(found, other)| *found == name && *other == value),
@@ -303,7 +325,6 @@ impl<'s> Search<'s> {
             | "messages[].content[].file.file_data" => self.has_data(text),
             "messages[].content[].image_url.detail" if text == "auto" => true,
             "messages[].content[].input_audio.format" => self.has_text(text) || path.is_empty(),
-            "messages[].content" => self.has_text(text),
             "messages[].reasoning_details" => items(value).all(|detail| {
                 ["text", "summary", "data", "signature"]
                     .iter()
