@@ -287,3 +287,16 @@ fn secrets_are_nowhere_in_the_log() {
         assert!(!everything.contains(secret), "{secret} was written:\n{everything}");
     }
 }
+
+#[test]
+fn too_many_headers_are_refused_by_their_limit() {
+    let (upstream, gateway) = fixture("limits: { headers: 20 }\n");
+    let names: Vec<String> = (0..30).map(|n| format!("x-{n}")).collect();
+    let mut headers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "y")).collect();
+    let secret = format!("Bearer {SECRET}");
+    headers.push(("authorization", &secret));
+    let got = client::post(gateway.data, PATH, &headers, ask("alias", "x").to_string());
+    assert_eq!(got.refusal(431)["code"], "headers_too_large", "{got}");
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(gateway.chat(&ask("alias", "x")).status, 200);
+}
