@@ -110,7 +110,7 @@ async fn generate(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<R
     ctx.plan = Some(plan);
     // The first attempt is prepared here, so that a request that no target can take is refused without a connection
     // being spent, and with the caller's own kept.
-    let attempt = super::dispatch::next(ctx).map_err(|(refusal, _)| refusal)?;
+    let attempt = super::dispatch::next(ctx)?;
     ctx.prepared = Some(attempt);
 
     let gate = Gate::new(total_by);

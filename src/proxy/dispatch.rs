@@ -52,8 +52,8 @@ pub fn next_after_pause(ctx: &mut Ctx) -> Result<(Attempt, Duration), Refusal> {
 }
 
 /// The first attempt of a call, which is never paused before.
-pub fn next(ctx: &mut Ctx) -> Result<Attempt, (Refusal, ())> {
-    next_after_pause(ctx).map(|(attempt, _)| attempt).map_err(|refusal| (refusal, ()))
+pub fn next(ctx: &mut Ctx) -> Result<Attempt, Refusal> {
+    next_after_pause(ctx).map(|(attempt, _)| attempt)
 }
 
 /// Pingora's `upstream_peer`: the next attempt, journalled, and where it connects to.

@@ -196,14 +196,12 @@ fn concat(parts: &[&[u8]]) -> Bytes {
 /// next target, and so that its cost is known before its head is sent.
 pub struct PassWhole {
     sniffer: Box<dyn Sniffer>,
-    parts: Vec<Bytes>,
-    size: usize,
-    most: usize,
+    gathered: Gathered,
 }
 
 impl PassWhole {
     pub fn new(sniffer: Box<dyn Sniffer>, most: usize) -> Self {
-        PassWhole { sniffer, parts: Vec::new(), size: 0, most }
+        PassWhole { sniffer, gathered: Gathered::new(most) }
     }
 
     pub fn chunk(
@@ -213,11 +211,7 @@ impl PassWhole {
         facts: &mut Facts,
         terms: &Terms,
     ) -> Result<Option<Bytes>, Box<Broken>> {
-        collect(&mut self.parts, &mut self.size, chunk, self.most)?;
-        if !end {
-            return Ok(None);
-        }
-        let body = join(&mut self.parts);
+        let Some(body) = self.gathered.add(chunk, end)? else { return Ok(None) };
         if let Err(error) = crate::wire::scan::scan(&body, terms.snapshot.limits.depth) {
             return Err(not_an_answer(&error.describe(&body)).into());
         }
@@ -249,15 +243,29 @@ fn with_cost(body: &Bytes, terms: &Terms, usage: Option<&Usage>) -> Bytes {
     patch.apply(body).into()
 }
 
-pub(super) fn collect(parts: &mut Vec<Bytes>, size: &mut usize, chunk: Bytes, most: usize) -> Result<(), Fault> {
-    *size += chunk.len();
-    if *size > most {
-        return Err(too_large(most));
+/// The parts of an answer that is read whole, up to a limit.
+pub(super) struct Gathered {
+    parts: Vec<Bytes>,
+    size: usize,
+    most: usize,
+}
+
+impl Gathered {
+    pub fn new(most: usize) -> Self {
+        Gathered { parts: Vec::new(), size: 0, most }
     }
-    if !chunk.is_empty() {
-        parts.push(chunk);
+
+    /// The whole body, once its last part has come.
+    pub fn add(&mut self, chunk: Bytes, end: bool) -> Result<Option<Bytes>, Fault> {
+        self.size += chunk.len();
+        if self.size > self.most {
+            return Err(too_large(self.most));
+        }
+        if !chunk.is_empty() {
+            self.parts.push(chunk);
+        }
+        Ok(end.then(|| join(&mut self.parts)))
     }
-    Ok(())
 }
 
 pub(super) fn not_an_answer(why: &str) -> Fault {

@@ -1,6 +1,6 @@
 //! Two dialects: the provider's bytes become events or a whole answer, and those the caller's bytes.
 
-use super::passthrough::{collect, not_an_answer};
+use super::passthrough::{Gathered, not_an_answer};
 use super::*;
 use crate::wire::scan;
 
@@ -105,14 +105,12 @@ fn show(
 
 /// A whole answer translated at its end. A caller that asked for a stream gets one.
 pub struct TransWhole {
-    parts: Vec<Bytes>,
-    size: usize,
-    most: usize,
+    gathered: Gathered,
 }
 
 impl TransWhole {
     pub fn new(most: usize) -> Self {
-        TransWhole { parts: Vec::new(), size: 0, most }
+        TransWhole { gathered: Gathered::new(most) }
     }
 
     pub fn chunk(
@@ -122,11 +120,7 @@ impl TransWhole {
         facts: &mut Facts,
         terms: &Terms,
     ) -> Result<Option<Bytes>, Box<Broken>> {
-        collect(&mut self.parts, &mut self.size, chunk, self.most)?;
-        if !end {
-            return Ok(None);
-        }
-        let body = join(&mut self.parts);
+        let Some(body) = self.gathered.add(chunk, end)? else { return Ok(None) };
         let members = match scan::scan(&body, terms.snapshot.limits.depth) {
             Ok(members) => members,
             Err(error) => return Err(not_an_answer(&error.describe(&body)).into()),
