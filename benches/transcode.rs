@@ -1,10 +1,12 @@
 //! Translating: a Chat Completions caller in front of each other dialect, and the order of a model's targets.
 
+#![expect(clippy::unwrap_used, reason = "a bench may fail loudly")]
+
 use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use portolan::dialect::{Abilities, DIALECTS, Dialect, Inbound, Quirks, Shown, To, openai_chat};
+use portolan::dialect::{Abilities, Asked, DIALECTS, Dialect, Inbound, Quirks, Shown, To, openai_chat};
 use portolan::ir::Losses;
 use portolan::policy::route::{Choice, Health, weighted_order};
 use portolan::wire::sse::Decoder;
@@ -39,8 +41,9 @@ fn requests(c: &mut Criterion) {
                     let to = To { model: "m", stream: true, quirks: &quirks, abilities: &abilities };
                     let mut out = Vec::with_capacity(body.len() + 512);
                     let request = chat.decode(black_box(body.as_bytes()));
-                    request
-                        .map(|request| dialect.outbound.encode(&request, &to, &mut out, &mut Losses::default()).is_ok())
+                    request.map(|request| {
+                        dialect.outbound.unwrap().encode(&request, &to, &mut out, &mut Losses::default()).is_ok()
+                    })
                 });
             });
         }
@@ -72,7 +75,7 @@ fn streams(c: &mut Criterion) {
         let (before, delta) = chunk(dialect);
         group.bench_function(format!("{} to chat", dialect.name), |b| {
             let mut frames = Decoder::new(1 << 20);
-            let (mut decoder, mut encoder) = (dialect.outbound.stream(), chat.stream(false));
+            let (mut decoder, mut encoder) = (dialect.outbound.unwrap().stream(), chat.stream(&Asked::default()));
             let mut out = Vec::new();
             let mut push = |chunk: &str| {
                 out.clear();

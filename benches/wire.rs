@@ -1,5 +1,7 @@
 //! Scanning, splicing and framing: what every passed-through call pays.
 
+#![expect(clippy::unwrap_used, reason = "a bench may fail loudly")]
+
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -37,7 +39,7 @@ fn splicing(c: &mut Criterion) {
         group.bench_function(name, |b| {
             b.iter(|| {
                 let mut patch = Patch::default();
-                openai_chat::DIALECT.outbound.splice(black_box(&body), &members, &to, &mut patch);
+                openai_chat::DIALECT.outbound.unwrap().splice(black_box(&body), &members, &to, &mut patch);
                 patch.apply(&body)
             });
         });
@@ -71,7 +73,7 @@ fn framing(c: &mut Criterion) {
     group.bench_function("sniff 100 chunks of one event", |b| {
         b.iter(|| {
             let mut decoder = Decoder::new(1 << 20);
-            let mut sniffer = openai_chat::DIALECT.outbound.sniffer();
+            let mut sniffer = openai_chat::DIALECT.outbound.unwrap().sniffer();
             let mut content = 0;
             for chunk in &chunks {
                 let _ = decoder.push(black_box(chunk.as_bytes()), &mut |frame| {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use portolan::config;
 use portolan::dialect::openai_chat;
-use portolan::exchange::{Relay, Terms};
+use portolan::exchange::{Call, Relay, Terms};
 
 struct Counting;
 
@@ -46,15 +46,17 @@ keys: [{ id: k, secret_sha256: "24a5e1f2f82f05d00e3c26817e91ca39011a7a6fa20d069e
 fn terms(include_usage: bool) -> Terms {
     let snapshot = Arc::new(config::from_text(CONFIG, &|_| None).expect("the configuration is good"));
     let target = snapshot.model("m").unwrap().targets[0].clone();
+    let body =
+        format!(r#"{{"model":"m","stream":true,"stream_options":{{"include_usage":{include_usage}}},"messages":[]}}"#);
+    let call = Call::read(body.into(), &snapshot.limits, &|_| None).expect("a good request");
     Terms {
         snapshot,
         target,
         inbound: openai_chat::DIALECT.inbound.unwrap(),
-        outbound: openai_chat::DIALECT.outbound,
+        outbound: openai_chat::DIALECT.outbound.unwrap(),
         same_dialect: true,
         request_id: "r".into(),
-        stream: true,
-        include_usage,
+        call: Arc::new(call),
         now: 0,
     }
 }

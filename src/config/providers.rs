@@ -104,9 +104,10 @@ impl Build<'_> {
                 None
             }
             (Some(name), None) => {
-                let found = dialect::named(name);
+                let found = dialect::named(name).filter(|dialect| dialect.outbound.is_some());
                 if found.is_none() {
-                    let names = DIALECTS.iter().map(|dialect| dialect.name);
+                    let names =
+                        DIALECTS.iter().filter(|dialect| dialect.outbound.is_some()).map(|dialect| dialect.name);
                     let list: Vec<&str> = names.clone().collect();
                     let message =
                         format!("unknown dialect `{name}`: write {}.{}", list.join(" or "), did_you_mean(name, names));

@@ -8,7 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ir::{Event, Fault, Losses, Request, Response, Usage};
-use crate::wire::json::Invalid;
+use crate::wire::frames::Framing;
+use crate::wire::json::{Invalid, Raw};
 use crate::wire::patch::Patch;
 use crate::wire::scan::Members;
 use crate::wire::sse::Frame;
@@ -25,9 +26,10 @@ pub const DIALECTS: [Dialect; 3] = [anthropic::DIALECT, gemini::DIALECT, openai_
 pub struct Dialect {
     /// The name used in configuration, metrics and [`Origin`](crate::ir::Origin).
     pub name: &'static str,
-    /// `None`: callers cannot speak it (yet).
+    /// `None`: callers cannot speak it.
     pub inbound: Option<&'static dyn Inbound>,
-    pub outbound: &'static dyn Outbound,
+    /// `None`: providers do not.
+    pub outbound: Option<&'static dyn Outbound>,
 }
 
 impl std::fmt::Debug for Dialect {
@@ -74,6 +76,16 @@ pub trait Outbound: Send + Sync {
     /// A decoder for one streamed answer.
     fn stream(&self) -> Box<dyn StreamDecoder>;
 
+    /// How the bytes of a stream are cut into frames.
+    fn framing(&self) -> Framing {
+        Framing::Sse
+    }
+
+    /// `None`: the provider has no way to count tokens beforehand.
+    fn counting(&self) -> Option<&'static dyn Counting> {
+        None
+    }
+
     /// Reads an error answer. Total: whatever came, a fault comes out. `Retry-After` is read by the caller.
     fn fault(&self, status: u16, body: &[u8]) -> Fault;
 
@@ -83,6 +95,30 @@ pub trait Outbound: Send + Sync {
 
     /// An observer of one answer that is passed through.
     fn sniffer(&self) -> Box<dyn Sniffer>;
+}
+
+/// Asks a provider how many tokens a request has.
+pub trait Counting: Send + Sync {
+    /// As [`Outbound::path`].
+    fn path(&self, to: &To<'_>, out: &mut String);
+
+    /// As [`Outbound::encode`].
+    ///
+    /// # Errors
+    /// As there.
+    fn encode(
+        &self,
+        request: &Request<'_>,
+        to: &To<'_>,
+        out: &mut Vec<u8>,
+        losses: &mut Losses,
+    ) -> Result<(), Unsayable>;
+
+    /// Reads the count.
+    ///
+    /// # Errors
+    /// The body is no answer to such a question.
+    fn decode(&self, body: &[u8]) -> Result<u64, Invalid>;
 }
 
 /// Turns the frames of one streamed answer into events, in the order that [`Event`] promises.
@@ -128,6 +164,9 @@ pub struct Seen {
 
 /// Faces callers: decodes requests, encodes answers, streams and errors.
 pub trait Inbound: Send + Sync {
+    /// Where its requests say what a call is routed, bounded and billed by.
+    fn reads(&self) -> &'static Reads;
+
     /// Reads a request. Members that are Portolan's own ([`CONTROLS`]) are left out.
     ///
     /// # Errors
@@ -138,19 +177,87 @@ pub trait Inbound: Send + Sync {
     fn encode(&self, response: &Response<'_>, shown: &Shown<'_>, out: &mut Vec<u8>, losses: &mut Losses);
 
     /// An encoder for one streamed answer.
-    fn stream(&self, include_usage: bool) -> Box<dyn StreamEncoder>;
+    fn stream(&self, asked: &Asked<'_>) -> Box<dyn StreamEncoder>;
 
     /// Writes an error body.
     fn error(&self, error: &ErrorShape<'_>, out: &mut Vec<u8>);
 
     /// Writes an error as the last event of a stream that has begun, in the form that SDKs raise.
-    fn error_event(&self, error: &ErrorShape<'_>, out: &mut Vec<u8>);
+    fn error_event(&self, error: &ErrorShape<'_>, asked: &Asked<'_>, out: &mut Vec<u8>);
+
+    /// Writes a page of the list of models; `more`: others follow the last one.
+    fn models(&self, models: &[ListedModel<'_>], more: bool, out: &mut Vec<u8>);
+
+    /// Writes one model.
+    fn model(&self, model: &ListedModel<'_>, out: &mut Vec<u8>);
+
+    /// Writes the answer to a question for the number of input tokens. `false`: the dialect has no such question.
+    fn count(&self, _tokens: u64, _out: &mut Vec<u8>) -> bool {
+        false
+    }
+}
+
+/// Where a dialect's requests say what a call is routed, bounded and billed by.
+#[derive(Clone, Copy, Debug)]
+pub struct Reads {
+    /// Model and stream flag are the members `model` and `stream`; else they stand in the path.
+    pub in_body: bool,
+    /// Usage is part of every stream; else it is shown where `stream_options.include_usage` asks for it.
+    pub usage_always: bool,
+    /// Members that bound the generated tokens, the first one that is there counts; a dot leads into an object
+    /// (`generationConfig.maxOutputTokens`).
+    pub max_output: &'static [&'static str],
+    /// Members that hold the prompt.
+    pub prompt: &'static [&'static str],
+    /// Members, beside these and [`CONTROLS`], that must not be repeated.
+    pub single: &'static [&'static str],
+}
+
+/// A model as its caller may see it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ListedModel<'a> {
+    pub name: &'a str,
+    /// Names of the providers behind it, joined by commas.
+    pub owner: &'a str,
+    /// Context window and most output in tokens: the least of its targets, where known.
+    pub context: Option<u64>,
+    pub max_output: Option<u64>,
+}
+
+/// What an answer depends on of the request it answers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked<'a> {
+    /// The request's body, for dialects whose answers repeat parts of it (Responses).
+    pub body: &'a [u8],
+    /// Its members; `None` only where there is no body.
+    pub members: Option<&'a Members>,
+    /// The model as the caller named it.
+    pub model: &'a str,
+    /// The caller asked to see usage in its stream.
+    pub include_usage: bool,
+    /// The stream is to be a growing JSON array instead of events (Gemini without `alt=sse`).
+    pub array: bool,
+    /// 32 hexadecimal digits, unique: what ids that the provider did not give are made from.
+    pub id: &'a str,
+}
+
+impl<'a> Asked<'a> {
+    /// A member of the request, unless it is `null`.
+    pub fn member(&self, name: &str) -> Option<Raw<'a>> {
+        self.members?.raw(self.body, name).filter(|raw| !raw.is_null())
+    }
 }
 
 /// Turns events into the bytes of a caller's stream, framing included.
 pub trait StreamEncoder: Send + Sync {
     /// Appends the bytes for one event; none for an event that this dialect does not show.
     fn event(&mut self, event: &Event<'_>, shown: &Shown<'_>, out: &mut Vec<u8>, losses: &mut Losses);
+
+    /// Appends an error as the last event, where that depends on what was written before (a running number). `false`:
+    /// nothing was written, and [`Inbound::error_event`] serves as well.
+    fn error(&mut self, _error: &ErrorShape<'_>, _shown: &Shown<'_>, _out: &mut Vec<u8>) -> bool {
+        false
+    }
 }
 
 /// What Portolan adds to an answer.
@@ -162,6 +269,7 @@ pub struct Shown<'a> {
     pub costs: &'a [(String, String)],
     /// Unix seconds, for dialects that date their answers when the provider did not.
     pub now: u64,
+    pub asked: Asked<'a>,
 }
 
 /// The target of an attempt, as far as an encoder must know it.

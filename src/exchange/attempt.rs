@@ -63,7 +63,7 @@ pub struct Making<'a> {
     pub snapshot: &'a Arc<Snapshot>,
     /// The caller's dialect.
     pub caller: Dialect,
-    pub call: &'a Call,
+    pub call: &'a Arc<Call>,
     pub request_id: &'a str,
     pub number: u32,
     pub id: Id,
@@ -82,7 +82,9 @@ impl Attempt {
         let Some(inbound) = caller.inbound else {
             return Err(Unfit::Request(Refusal::Bug { what: "a caller's dialect without a caller's face" }));
         };
-        let outbound = provider.dialect.outbound;
+        let Some(outbound) = provider.dialect.outbound else {
+            return Err(Unfit::Request(Refusal::Bug { what: "a provider's dialect without a provider's face" }));
+        };
         let same_dialect = caller == provider.dialect;
         let to =
             To { model: &target.model, stream: call.stream, quirks: &provider.quirks, abilities: &target.abilities };
@@ -121,8 +123,7 @@ impl Attempt {
             outbound,
             same_dialect,
             request_id: making.request_id.to_owned(),
-            stream: call.stream,
-            include_usage: call.include_usage,
+            call: call.clone(),
             now: making.now.unix_ms / 1_000,
         };
         Ok(Attempt {

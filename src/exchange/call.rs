@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::Refusal;
 use crate::config::snapshot::Limits;
+use crate::dialect::Asked;
 use crate::wire::json::{Invalid, Kind, Number, Raw, Text};
 use crate::wire::scan::{self, Members, ScanError};
 
@@ -103,6 +104,20 @@ impl Call {
         let controls = Controls::read(&at, header)?;
         let said = members.get(&body, "messages").map_or(body.len(), |member| member.value.len());
         Ok(Call { model, stream, include_usage, max_output, controls, input_estimate: said as u64 / 4, members, body })
+    }
+}
+
+impl Call {
+    /// What an answer depends on of this request; `id` is the call's, as text.
+    pub fn asked<'c>(&'c self, id: &'c str) -> Asked<'c> {
+        Asked {
+            body: &self.body,
+            members: Some(&self.members),
+            model: &self.model,
+            include_usage: self.include_usage,
+            array: false,
+            id,
+        }
     }
 }
 

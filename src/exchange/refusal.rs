@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::dialect::{ErrorClass, ErrorShape, Inbound, Unsayable};
+use crate::dialect::{Asked, ErrorClass, ErrorShape, Inbound, Unsayable};
 use crate::ir::{Fault, FaultKind, Losses};
 use crate::wire::json::{Invalid, clip};
 
@@ -272,13 +272,14 @@ impl Refusal {
     }
 
     /// The last event of a stream that has begun, in the caller's dialect.
-    pub fn event(&self, dialect: &dyn Inbound, request_id: &str) -> Vec<u8> {
+    pub fn event(&self, dialect: &dyn Inbound, asked: &Asked<'_>, request_id: &str) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);
-        self.shaped(request_id, |shape| dialect.error_event(shape, &mut out));
+        self.shaped(request_id, |shape| dialect.error_event(shape, asked, &mut out));
         out
     }
 
-    fn shaped(&self, request_id: &str, write: impl FnOnce(&ErrorShape<'_>)) {
+    /// The error as dialects tell it.
+    pub fn shaped(&self, request_id: &str, write: impl FnOnce(&ErrorShape<'_>)) {
         let message = self.message();
         write(&ErrorShape {
             class: self.class(),

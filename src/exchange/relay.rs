@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::{Call, Refusal};
 use crate::config::Snapshot;
 use crate::config::snapshot::{CostInBody, PricedTarget};
-use crate::dialect::{Inbound, Outbound, Seen, Shown, Sniffer, StreamDecoder, StreamEncoder};
+use crate::dialect::{Asked, Inbound, Outbound, Seen, Shown, Sniffer, StreamDecoder, StreamEncoder};
 use crate::ir::{Event, Fault, FaultKind, Losses, Response, Usage};
 use crate::policy::price::{self, Nano};
 use crate::wire::sse::{self, SseError};
@@ -69,11 +70,9 @@ pub struct Terms {
     pub inbound: &'static dyn Inbound,
     pub outbound: &'static dyn Outbound,
     pub same_dialect: bool,
+    pub call: Arc<Call>,
+    /// The call's id as text.
     pub request_id: String,
-    /// The caller asked for a stream.
-    pub stream: bool,
-    /// The caller asked to see usage in it.
-    pub include_usage: bool,
     /// Unix seconds.
     pub now: u64,
 }
@@ -96,8 +95,13 @@ impl Terms {
         costs
     }
 
+    /// What the answer depends on of the request.
+    pub fn asked(&self) -> Asked<'_> {
+        self.call.asked(&self.request_id)
+    }
+
     fn error_event(&self, fault: Fault) -> Vec<u8> {
-        super::Refusal::Failed { fault, tried: 1 }.event(self.inbound, &self.request_id)
+        Refusal::Failed { fault, tried: 1 }.event(self.inbound, &self.asked(), &self.request_id)
     }
 }
 
@@ -110,7 +114,7 @@ impl Relay {
             (true, true) => Mode::PassStream(PassStream::new(
                 terms.outbound.sniffer(),
                 sse::Decoder::new(limits.event_bytes),
-                !terms.include_usage,
+                !terms.call.include_usage,
                 limits.event_bytes,
                 limits.depth,
             )),
@@ -118,7 +122,7 @@ impl Relay {
             (false, true) => Mode::TransStream(TransStream::new(
                 sse::Decoder::new(limits.event_bytes),
                 terms.outbound.stream(),
-                terms.inbound.stream(terms.include_usage),
+                terms.inbound.stream(&terms.asked()),
             )),
             (false, false) => Mode::TransWhole(TransWhole::new(limits.answer_bytes)),
         };

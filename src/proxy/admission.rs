@@ -1,6 +1,7 @@
 //! From a request's head to a plan: who asks, what is wanted, whereto. Everything that can be answered without a
 //! provider is answered here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, header};
@@ -70,17 +71,20 @@ async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<Refu
     };
     ctx.key = Some(key.clone());
 
+    let Some(inbound) = route.dialect.inbound else {
+        return Err(Some(Refusal::Bug { what: "a path of a dialect without a caller's face" }));
+    };
     let mut out = Vec::new();
     match route.operation {
         Operation::Models => {
-            models::list(&snapshot, &key, &mut out);
+            models::list(&snapshot, &key, inbound, &mut out);
             answer(session, ctx, out).await
         }
         Operation::Model => {
             let name = path.strip_prefix("/v1/models/").unwrap_or_default();
             let model = snapshot.model(name).filter(|model| key.may_use(&model.name));
             match model {
-                Some(model) => models::show(model, &mut out),
+                Some(model) => models::show(model, inbound, &mut out),
                 None => return Err(Some(Refusal::UnknownModel { model: name.to_owned(), asleep: None })),
             }
             answer(session, ctx, out).await
@@ -101,7 +105,7 @@ async fn generate(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<R
     let (body, share) = intake::body(session, &snapshot.limits, &ctx.shared.buffered).await?;
     ctx.share = Some(share);
     let headers = &session.req_header().headers;
-    let call = Call::read(body, &snapshot.limits, &|name| text(headers, name))?;
+    let call = Arc::new(Call::read(body, &snapshot.limits, &|name| text(headers, name))?);
     let Some(key) = ctx.key.clone() else { return Err(Some(Refusal::Bug { what: "a call without a key" })) };
     let plan = Plan::make(&snapshot, &ctx.shared.live, &key, &call, ctx.started, &mut || fastrand::u64(..))?;
 

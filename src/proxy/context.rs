@@ -34,7 +34,7 @@ pub struct Ctx {
     pub dialect: Dialect,
     pub operation: Option<Operation>,
     pub key: Option<Arc<Key>>,
-    pub call: Option<Call>,
+    pub call: Option<Arc<Call>>,
     pub plan: Option<Plan>,
     pub gate: Option<Arc<Gate>>,
     /// Prepared and not yet dispatched.

@@ -93,7 +93,7 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>>
         match found {
             Ok(Peer { peer, node }) => {
                 if let Some(gate) = &ctx.gate {
-                    let first_by = if attempt.terms.stream { timeouts.first_byte } else { timeouts.answer };
+                    let first_by = if attempt.terms.call.stream { timeouts.first_byte } else { timeouts.answer };
                     gate.begin(Instant::now() + first_by, timeouts.idle);
                 }
                 ctx.current = Some(Dispatched { attempt, node, credential, renewed, error: None });
@@ -229,7 +229,8 @@ pub async fn call_failed(session: &mut Session, error: &Error, ctx: &mut Ctx) ->
         let streaming = ctx.call.as_ref().is_some_and(|call| call.stream);
         if streaming {
             // The stream has begun: a typed error event, and then an end that no client takes for a good one.
-            let event = refusal.event(inbound, &ctx.request_id);
+            let asked = ctx.call.as_ref().map(|call| call.asked(&ctx.request_id)).unwrap_or_default();
+            let event = refusal.event(inbound, &asked, &ctx.request_id);
             let _ = session.write_response_body(Some(event.into()), false).await;
         }
     }

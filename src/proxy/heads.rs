@@ -57,7 +57,10 @@ pub fn request(
     head.insert_header(header::CONTENT_LENGTH, attempt.body.len())?;
     // Anything else would have to be inflated before it can be read.
     head.insert_header(header::ACCEPT_ENCODING, "identity")?;
-    head.insert_header(header::ACCEPT, if attempt.terms.stream { "text/event-stream" } else { "application/json" })?;
+    head.insert_header(
+        header::ACCEPT,
+        if attempt.terms.call.stream { "text/event-stream" } else { "application/json" },
+    )?;
     head.insert_header(header::USER_AGENT, concat!("portolan/", env!("CARGO_PKG_VERSION")))?;
     let crossing: &[&str] = if attempt.terms.same_dialect { &TO_SAME } else { &TO_ANY };
     for name in crossing {

@@ -50,7 +50,7 @@ pub fn head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
         // An error answer: its head is made when its body is known.
         return Ok(());
     }
-    let stream = attempt.terms.stream;
+    let stream = attempt.terms.call.stream;
     let same = attempt.terms.same_dialect;
     let whole_and_same =
         same && !stream && attempt.terms.snapshot.cost_in_body != crate::config::snapshot::CostInBody::Always;

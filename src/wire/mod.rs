@@ -1,5 +1,6 @@
 //! Floor 1: bytes. JSON spans and writers, patches, SSE frames. Nothing here has ever heard of a model.
 
+pub mod frames;
 pub mod json;
 #[cfg(any(test, fuzzing))]
 pub mod laws;

@@ -1,6 +1,7 @@
 //! Every recorded error answer, and every error event in a stream, becomes a fault of the right kind that says what the
 //! provider said, and an error that OpenAI's SDKs raise.
 
+use portolan::dialect::Asked;
 use portolan::exchange::Refusal;
 use portolan::ir::{Fault, FaultKind, Losses};
 use serde_json::Value;
@@ -15,7 +16,7 @@ pub fn replay(recordings: &[Exchange]) -> Tally {
     for exchange in recordings {
         if !exchange.is_good() {
             let body = exchange.whole().unwrap();
-            let fault = exchange.speech().dialect().outbound.fault(exchange.response.status, body.as_bytes());
+            let fault = exchange.speech().dialect().outbound.unwrap().fault(exchange.response.status, body.as_bytes());
             let mut problems = judge(&fault, Some(exchange.response.status), body);
             problems.extend(retold(&fault));
             tally.count(&exchange.id, problems, &Losses::default());
@@ -86,7 +87,7 @@ fn message(error: &Value) -> String {
 fn retold(fault: &Fault) -> Vec<String> {
     let refusal = Refusal::Failed { fault: fault.clone(), tried: 1 };
     let inbound = Speech::Chat.dialect().inbound.unwrap();
-    let event = String::from_utf8(refusal.event(inbound, "id")).unwrap();
+    let event = String::from_utf8(refusal.event(inbound, &Asked::default(), "id")).unwrap();
     let (_, data) = super::plain::events(&event).remove(0);
     let mut problems = Vec::new();
     for text in [String::from_utf8(refusal.body(inbound, "id")).unwrap(), data] {

@@ -26,10 +26,11 @@ fn what_is_watched_is_what_is_decoded() {
     for exchange in recordings.iter().filter(|exchange| exchange.is_good()) {
         let dialect = exchange.speech().dialect();
         if let Some(body) = exchange.whole() {
-            let mut sniffer = dialect.outbound.sniffer();
+            let mut sniffer = dialect.outbound.unwrap().sniffer();
             let seen = sniffer.body(body.as_bytes());
             let mut problems = Vec::new();
-            let decoded = dialect.outbound.decode(body.as_bytes()).map(|response| response.usage).unwrap_or_default();
+            let decoded =
+                dialect.outbound.unwrap().decode(body.as_bytes()).map(|response| response.usage).unwrap_or_default();
             compare(&mut problems, seen.usage, decoded);
             if !seen.content || seen.fault.is_some() || !sniffer.whole() {
                 problems.push(format!("not taken for a whole answer: {seen:?}"));
@@ -45,7 +46,7 @@ fn what_is_watched_is_what_is_decoded() {
 
 fn watch(exchange: &Exchange, text: &str) -> Vec<String> {
     let dialect = exchange.speech().dialect();
-    let mut sniffer = dialect.outbound.sniffer();
+    let mut sniffer = dialect.outbound.unwrap().sniffer();
     let (mut usage, mut fault, mut content) = (None, None, false);
     let mut frames = sse::Decoder::new(EVENT);
     let mut each = |frame: sse::Frame<'_>| {
@@ -95,7 +96,7 @@ fn splice(exchange: &Exchange, body: &str, asked: &Value) -> Vec<String> {
     let (quirks, abilities) = (Quirks::default(), Abilities::default());
     let to = To { model: TARGET, stream: asked["stream"] == true, quirks: &quirks, abilities: &abilities };
     let mut patch = Patch::default();
-    exchange.speech().dialect().outbound.splice(body.as_bytes(), &members, &to, &mut patch);
+    exchange.speech().dialect().outbound.unwrap().splice(body.as_bytes(), &members, &to, &mut patch);
     changed(body, &String::from_utf8(patch.apply(body.as_bytes())).unwrap(), TARGET)
 }
 

@@ -95,7 +95,7 @@ pub fn replay(recordings: &[Exchange]) -> Tally {
 fn encode(request: &Request<'_>, asked: &Value, target: &Target) -> (Vec<String>, Losses) {
     let to = To { model: target.model, stream: request.stream, quirks: &target.quirks, abilities: &target.abilities };
     let (mut out, mut losses) = (Vec::new(), Losses::default());
-    if let Err(unsayable) = target.speech.dialect().outbound.encode(request, &to, &mut out, &mut losses) {
+    if let Err(unsayable) = target.speech.dialect().outbound.unwrap().encode(request, &to, &mut out, &mut losses) {
         let mut losses = Losses::default();
         losses.dropped(format!("(unsayable) {}", unsayable.path));
         let exists = coverage::exists(asked, &unsayable.path) && !unsayable.message.is_empty();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use portolan::dialect::{Dialect, Shown, named};
+use portolan::dialect::{Asked, Dialect, Shown, named};
 use portolan::ir::{Content, Event, Fault, Losses, Usage};
 use portolan::wire::sse;
 
@@ -40,7 +40,7 @@ fn chat() -> Dialect {
 /// # Errors
 /// The dialect does not take it for an answer.
 pub fn whole(dialect: Dialect, body: &str) -> Result<Passed, String> {
-    let response = dialect.outbound.decode(body.as_bytes()).map_err(|error| error.to_string())?;
+    let response = dialect.outbound.unwrap().decode(body.as_bytes()).map_err(|error| error.to_string())?;
     let mut passed = Passed { usage: response.usage, ..Passed::default() };
     for (name, _) in response.extras.iter() {
         passed.kind(name);
@@ -64,8 +64,8 @@ pub fn whole(dialect: Dialect, body: &str) -> Result<Passed, String> {
 /// usage.
 pub fn stream(dialect: Dialect, text: &[u8], cuts: &[usize]) -> Passed {
     let mut frames = sse::Decoder::new(EVENT);
-    let mut decoder = dialect.outbound.stream();
-    let mut encoder = chat().inbound.unwrap().stream(true);
+    let mut decoder = dialect.outbound.unwrap().stream();
+    let mut encoder = chat().inbound.unwrap().stream(&Asked { include_usage: true, ..Asked::default() });
     let shown = Shown { now: 1_800_000_000, ..Shown::default() };
     let mut passed = Passed::default();
     let mut order = Order::default();

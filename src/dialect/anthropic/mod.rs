@@ -32,7 +32,7 @@ mod wire;
 mod tests;
 
 /// This dialect's row.
-pub const DIALECT: Dialect = Dialect { name: NAME, inbound: None, outbound: &Face };
+pub const DIALECT: Dialect = Dialect { name: NAME, inbound: None, outbound: Some(&Face) };
 
 /// The name, as it stands in [`Origin`](crate::ir::Origin) and as issuer of signatures.
 const NAME: &str = "anthropic";

@@ -1,6 +1,9 @@
 //! OpenAI Chat Completions, spoken by callers and by every provider that calls itself compatible.
 
-use super::{Dialect, ErrorShape, Inbound, Outbound, Shown, Sniffer, StreamDecoder, StreamEncoder, To, Unsayable};
+use super::{
+    Asked, Dialect, ErrorShape, Inbound, ListedModel, Outbound, Reads, Shown, Sniffer, StreamDecoder, StreamEncoder,
+    To, Unsayable,
+};
 use crate::ir::{Fault, Losses, Request, Response};
 use crate::wire::json::Invalid;
 use crate::wire::patch::Patch;
@@ -10,6 +13,7 @@ mod body;
 mod chunks;
 mod fault;
 mod message;
+mod models;
 mod passthrough;
 mod reasoning;
 mod request;
@@ -24,7 +28,7 @@ mod wire;
 mod tests;
 
 /// This dialect's row.
-pub const DIALECT: Dialect = Dialect { name: wire::ORIGIN.0, inbound: Some(&Face), outbound: &Face };
+pub const DIALECT: Dialect = Dialect { name: wire::ORIGIN.0, inbound: Some(&Face), outbound: Some(&Face) };
 
 struct Face;
 
@@ -65,6 +69,16 @@ impl Outbound for Face {
 }
 
 impl Inbound for Face {
+    fn reads(&self) -> &'static Reads {
+        &Reads {
+            in_body: true,
+            usage_always: false,
+            max_output: &["max_completion_tokens", "max_tokens"],
+            prompt: &["messages"],
+            single: &[],
+        }
+    }
+
     fn decode<'a>(&self, body: &'a [u8]) -> Result<Request<'a>, Invalid> {
         request::decode(body)
     }
@@ -73,17 +87,25 @@ impl Inbound for Face {
         response::encode(response, shown, out, losses);
     }
 
-    fn stream(&self, include_usage: bool) -> Box<dyn StreamEncoder> {
-        Box::new(chunks::Encoder::new(include_usage))
+    fn stream(&self, asked: &Asked<'_>) -> Box<dyn StreamEncoder> {
+        Box::new(chunks::Encoder::new(asked.include_usage))
     }
 
     fn error(&self, error: &ErrorShape<'_>, out: &mut Vec<u8>) {
         fault::write(error, out);
     }
 
-    fn error_event(&self, error: &ErrorShape<'_>, out: &mut Vec<u8>) {
+    fn error_event(&self, error: &ErrorShape<'_>, _: &Asked<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"data: ");
         fault::write(error, out);
         out.extend_from_slice(b"\n\n");
+    }
+
+    fn models(&self, models: &[ListedModel<'_>], _: bool, out: &mut Vec<u8>) {
+        models::list(models, out);
+    }
+
+    fn model(&self, model: &ListedModel<'_>, out: &mut Vec<u8>) {
+        models::show(model, out);
     }
 }

@@ -99,7 +99,7 @@ fn show(
         }
         _ => {}
     }
-    let shown = Shown { cached: false, costs, now: terms.now };
+    let shown = Shown { cached: false, costs, now: terms.now, asked: terms.asked() };
     encoder.event(event, &shown, out, &mut facts.losses);
 }
 
@@ -134,8 +134,8 @@ impl TransWhole {
             return Err(not_an_answer("it has no content.").into());
         }
         let mut out = Vec::with_capacity(body.len() + 256);
-        if terms.stream {
-            let mut encoder = terms.inbound.stream(terms.include_usage);
+        if terms.call.stream {
+            let mut encoder = terms.inbound.stream(&terms.asked());
             let (mut fault, mut costs) = (None, Costs::new());
             response
                 .events(&mut |event| show(&event, encoder.as_mut(), &mut out, facts, terms, &mut costs, &mut fault));
@@ -145,7 +145,7 @@ impl TransWhole {
                 CostInBody::Never => Vec::new(),
                 _ => terms.costs(response.usage.as_ref()),
             };
-            let shown = Shown { cached: false, costs: &costs, now: terms.now };
+            let shown = Shown { cached: false, costs: &costs, now: terms.now, asked: terms.asked() };
             terms.inbound.encode(&response, &shown, &mut out, &mut facts.losses);
             facts.pieces = pieces(&response);
         }

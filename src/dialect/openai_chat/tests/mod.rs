@@ -129,7 +129,7 @@ fn answers_come_out_as_openai_writes_them() {
         let body = input(&format!("{name}.answer.json"));
         let response = response::decode(body.as_bytes()).unwrap();
         let costs = [("cost_usd".to_owned(), "0.000123".to_owned())];
-        let shown = Shown { cached: false, costs: &costs, now: 1 };
+        let shown = Shown { costs: &costs, now: 1, ..Shown::default() };
         let (mut out, mut losses) = (Vec::new(), Losses::default());
         response::encode(&response, &shown, &mut out, &mut losses);
         let blocks: String =

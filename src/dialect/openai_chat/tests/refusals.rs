@@ -261,7 +261,7 @@ fn errors_have_openais_shape() {
     );
     assert_eq!(kind(ErrorClass::Upstream, None), pair("server_error", None));
     let mut out = Vec::new();
-    Face.error_event(&shape(ErrorClass::Overloaded, None), &mut out);
+    Face.error_event(&shape(ErrorClass::Overloaded, None), &Asked::default(), &mut out);
     let out = String::from_utf8(out).unwrap();
     assert!(out.starts_with("data: {\"error\":{") && out.ends_with("}}\n\n") && !out.contains("[DONE]"), "{out}");
 }
