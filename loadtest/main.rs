@@ -1,6 +1,6 @@
 //! What a call costs: the release binary against its own mock upstream, beside a bare Pingora proxy, in one run.
 //!
-//! `loadtest --portolan BIN --bare BIN [--seconds S] [--rounds R] [--connections C]`
+//! `loadtest --portolan BIN --bare BIN [--seconds S] [--rounds R] [--only TEXT]`
 //!
 //! Each proxy has one worker thread, pinned to the first core; mock and load are on the others. Cost is the processor
 //! time of the whole proxy process (user and system, from `/proc/PID/stat`) over the requests it served; the rounds of
@@ -66,6 +66,8 @@ struct Options {
     bare: String,
     time: Duration,
     rounds: usize,
+    /// Only scenarios whose name has this in it.
+    only: String,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -94,7 +96,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "{:<34}{:>12}{:>12}{:>8}{:>8}{:>12}{:>12}{:>10}{:>10}",
         "scenario", "portolan us", "bare us", "ratio", "target", "req/s", "bare req/s", "p50 us", "p99 us"
     )?;
-    for scenario in &SCENARIOS {
+    for scenario in SCENARIOS.iter().filter(|scenario| scenario.name.contains(&options.only)) {
         let request = |proxy: &Proxy, path: &str, model: &str| Arc::new(request(proxy.address, path, model, scenario));
         let ours = request(&gateway, "/v1/chat/completions", scenario.model);
         let theirs = request(&bare, scenario.bare_path, "mock");
@@ -263,7 +265,13 @@ fn sha256_hex(text: &str) -> String {
 }
 
 fn options() -> Result<Options, String> {
-    let mut options = Options { portolan: String::new(), bare: String::new(), time: Duration::from_secs(4), rounds: 3 };
+    let mut options = Options {
+        portolan: String::new(),
+        bare: String::new(),
+        time: Duration::from_secs(4),
+        rounds: 3,
+        only: String::new(),
+    };
     let mut args = std::env::args().skip(1);
     while let Some(name) = args.next() {
         let value = args.next().ok_or(format!("{name} wants a value"))?;
@@ -271,6 +279,7 @@ fn options() -> Result<Options, String> {
         match name.as_str() {
             "--portolan" => options.portolan = value,
             "--bare" => options.bare = value,
+            "--only" => options.only = value,
             "--seconds" => options.time = Duration::from_secs(number()?.clamp(1, 60)),
             "--rounds" => options.rounds = number()?.clamp(1, 9) as usize,
             _ => return Err(format!("unknown option {name}")),
