@@ -5,6 +5,10 @@
 //! Each proxy has one worker thread, pinned to the first core; mock and load are on the others. Cost is the processor
 //! time of the whole proxy process (user and system, from `/proc/PID/stat`) over the requests it served; the rounds of
 //! the two proxies alternate, and the median counts. Loopback only, bounded in time and count.
+//!
+//! While a round runs, the thread of mock and load never sleeps: to wake a sleeping peer on the same machine is charged
+//! to the sender (an interrupt to another core, dear in a virtual machine), and how often that happens depends on how
+//! busy the load's core is, so the faster proxy would be favoured for its speed alone.
 
 #![expect(
     clippy::indexing_slicing,
@@ -146,7 +150,16 @@ fn measure(
     time: Duration,
 ) -> Result<(f64, Run), Box<dyn std::error::Error>> {
     let before = proxy.processor_time()?;
-    let run = runtime.block_on(client::run(proxy.address, request.clone(), connections, time, MOST_REQUESTS));
+    let run = runtime.block_on(async {
+        let awake = tokio::spawn(async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        });
+        let run = client::run(proxy.address, request.clone(), connections, time, MOST_REQUESTS).await;
+        awake.abort();
+        run
+    });
     let spent = proxy.processor_time()? - before;
     if run.failed > 0 || run.requests == 0 {
         return Err(format!("{}: {} of {} requests failed", proxy.name, run.failed, run.requests + run.failed).into());
