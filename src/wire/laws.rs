@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use crate::wire::eventstream;
+use crate::wire::frames::{self, FrameError, Framing};
 use crate::wire::json::{Raw, Text};
 use crate::wire::patch::Patch;
 use crate::wire::scan::{self, MOST_MEMBERS, Member, Members, ScanError};
@@ -113,14 +115,7 @@ pub fn sse(input: &[u8]) {
 /// A stream in chunks of these lengths, over and over, reads as in one chunk, and as a plain reading of the standard.
 pub fn sse_cut(stream: &[u8], cuts: &[u8]) {
     const MAX: usize = 64;
-    let mut rest = stream;
-    let mut lengths = cuts.iter().map(|&n| usize::from(n) + 1).cycle();
-    let mut chunks = Vec::new();
-    while !rest.is_empty() {
-        let (chunk, tail) = rest.split_at(lengths.next().unwrap_or(1).min(rest.len()));
-        chunks.push(chunk);
-        rest = tail;
-    }
+    let chunks = chunks(stream, cuts);
     let whole = read_frames(&[stream], MAX);
     let cut = read_frames(&chunks, MAX);
     assert_eq!(cut, whole, "cut into {:?}", chunks.iter().map(|chunk| chunk.len()).collect::<Vec<_>>());
@@ -129,6 +124,92 @@ pub fn sse_cut(stream: &[u8], cuts: &[u8]) {
     {
         assert_eq!(frames, plainly(text));
     }
+}
+
+/// No cut changes the messages of a binary event stream. The input is cuts, a zero byte, and what is read in two ways: as a
+/// stream, and as payloads to be written, of which one byte may be spoilt by the first of the cuts.
+pub fn event_stream(input: &[u8]) {
+    let mut parts = input.splitn(2, |&b| b == 0);
+    let (Some(cuts), Some(rest)) = (parts.next(), parts.next()) else { return };
+    event_stream_cut(rest, cuts);
+    let mut written = Vec::new();
+    let mut wanted = Vec::new();
+    for payload in rest.split(|&b| b == 0xff) {
+        let Ok(text) = std::str::from_utf8(payload) else { continue };
+        let event = text.get(..1).unwrap_or_default();
+        eventstream::write_event(&mut written, event, payload);
+        wanted.push((event.to_owned(), text.to_owned(), false));
+    }
+    let (seen, result) = cut_frames(Framing::EventStream, &[&written], usize::MAX);
+    assert_eq!((seen, result), (wanted, Ok(())));
+    if let Some((&spoil, _)) = cuts.split_first() {
+        let at = usize::from(spoil) % written.len().max(1);
+        if let Some(byte) = written.get_mut(at) {
+            *byte ^= 1;
+            assert!(cut_frames(Framing::EventStream, &[&written], usize::MAX).1.is_err(), "spoilt at {at}");
+        }
+    }
+    event_stream_cut(&written, cuts);
+}
+
+/// A binary event stream in chunks of these lengths, over and over, reads as in one chunk.
+pub fn event_stream_cut(stream: &[u8], cuts: &[u8]) {
+    for max in [64, usize::MAX] {
+        let whole = cut_frames(Framing::EventStream, &[stream], max);
+        assert_eq!(cut_frames(Framing::EventStream, &chunks(stream, cuts), max), whole);
+    }
+}
+
+/// No cut changes a stream's lines. The input is cuts, a zero byte, a stream.
+pub fn lines(input: &[u8]) {
+    let mut parts = input.splitn(2, |&b| b == 0);
+    let (Some(cuts), Some(stream)) = (parts.next(), parts.next()) else { return };
+    lines_cut(stream, cuts);
+}
+
+/// Lines in chunks of these lengths, over and over, read as in one chunk, and as text that is split.
+pub fn lines_cut(stream: &[u8], cuts: &[u8]) {
+    let whole = cut_frames(Framing::Lines, &[stream], 64);
+    assert_eq!(cut_frames(Framing::Lines, &chunks(stream, cuts), 64), whole);
+    if let Ok(text) = std::str::from_utf8(stream) {
+        let lines = text.split('\n').map(str::trim_ascii).filter(|line| !line.is_empty());
+        let wanted: Vec<Seen> = lines.map(|line| (String::new(), line.to_owned(), false)).collect();
+        assert_eq!(cut_frames(Framing::Lines, &chunks(stream, cuts), usize::MAX), (wanted, Ok(())));
+    }
+}
+
+/// A stream in chunks of these lengths, over and over.
+fn chunks<'s>(stream: &'s [u8], cuts: &[u8]) -> Vec<&'s [u8]> {
+    let mut rest = stream;
+    let mut lengths = cuts.iter().map(|&n| usize::from(n) + 1).cycle();
+    let mut chunks = Vec::new();
+    while !rest.is_empty() {
+        let (chunk, tail) = rest.split_at(lengths.next().unwrap_or(1).min(rest.len()));
+        chunks.push(chunk);
+        rest = tail;
+    }
+    chunks
+}
+
+fn cut_frames(framing: Framing, chunks: &[&[u8]], max: usize) -> (Vec<Seen>, Result<(), FrameError>) {
+    let mut decoder = frames::Decoder::new(framing, max);
+    let mut seen = Vec::new();
+    let mut result = Ok(());
+    for chunk in chunks {
+        let mut last = 0;
+        result = result.and_then(|()| {
+            decoder.push(chunk, &mut |frame: Frame<'_>| {
+                assert!(last < frame.end && frame.end <= chunk.len());
+                last = frame.end;
+                seen.push((frame.event.to_owned(), frame.data.to_owned(), frame.comment));
+            })
+        });
+        assert!(decoder.carried() <= max);
+    }
+    result = result.and_then(|()| {
+        decoder.end(&mut |frame| seen.push((frame.event.to_owned(), frame.data.to_owned(), frame.comment)))
+    });
+    (seen, result)
 }
 
 /// Event, data, whether a comment.

@@ -1,9 +1,11 @@
-//! Floor 1: bytes. JSON spans and writers, patches, SSE frames. Nothing here has ever heard of a model.
+//! Floor 1: bytes. JSON spans and writers, patches, frames of streams. Nothing here has ever heard of a model.
 
+pub mod eventstream;
 pub mod frames;
 pub mod json;
 #[cfg(any(test, fuzzing))]
 pub mod laws;
+pub mod lines;
 pub mod patch;
 pub mod scan;
 pub mod sse;
