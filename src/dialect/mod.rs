@@ -14,12 +14,28 @@ use crate::wire::patch::Patch;
 use crate::wire::scan::Members;
 use crate::wire::sse::Frame;
 
+pub mod additions;
 pub mod anthropic;
+pub mod bedrock;
+pub mod cohere;
 pub mod gemini;
+pub mod ollama;
 pub mod openai_chat;
+pub mod openai_completions;
+pub mod openai_responses;
+pub mod template;
 
 /// Every dialect, in the order of their names. A new dialect is a folder and a line here.
-pub const DIALECTS: [Dialect; 3] = [anthropic::DIALECT, gemini::DIALECT, openai_chat::DIALECT];
+pub const DIALECTS: [Dialect; 8] = [
+    anthropic::DIALECT,
+    bedrock::DIALECT,
+    cohere::DIALECT,
+    gemini::DIALECT,
+    ollama::DIALECT,
+    openai_chat::DIALECT,
+    openai_completions::DIALECT,
+    openai_responses::DIALECT,
+];
 
 /// One row of [`DIALECTS`].
 #[derive(Clone, Copy)]
@@ -88,6 +104,13 @@ pub trait Outbound: Send + Sync {
 
     /// Reads an error answer. Total: whatever came, a fault comes out. `Retry-After` is read by the caller.
     fn fault(&self, status: u16, body: &[u8]) -> Fault;
+
+    /// Whether edits alone make a caller's body of this same dialect fit the target. `false`: it asks for something in a
+    /// form that the target does not take, or has something in it that this dialect's providers would refuse (proofs of
+    /// other issuers, packed for the caller), and is read and written anew.
+    fn fits(&self, _body: &[u8], _members: &Members, _to: &To<'_>) -> bool {
+        true
+    }
 
     /// Edits that make a caller's body of this same dialect fit the target, every other byte kept: the target's model
     /// name, renamed and removed members of its quirks, usage asked for in a stream.
@@ -172,6 +195,20 @@ pub trait Inbound: Send + Sync {
     /// # Errors
     /// The body is not a request of this dialect; the path names the member.
     fn decode<'a>(&self, body: &'a [u8]) -> Result<Request<'a>, Invalid>;
+
+    /// Reads a question for the number of input tokens.
+    ///
+    /// # Errors
+    /// As [`Inbound::decode`].
+    fn decode_count<'a>(&self, body: &'a [u8]) -> Result<Request<'a>, Invalid> {
+        self.decode(body)
+    }
+
+    /// What a stream may carry at any time without meaning: sent while a provider is silent, so that proxies between
+    /// here and the caller do not cut the connection.
+    fn keep_alive(&self) -> &'static [u8] {
+        b": keep-alive\n\n"
+    }
 
     /// Writes a whole answer. What this dialect cannot show goes to `losses`.
     fn encode(&self, response: &Response<'_>, shown: &Shown<'_>, out: &mut Vec<u8>, losses: &mut Losses);
@@ -316,6 +353,42 @@ pub struct Quirks {
     pub no_json_schema: bool,
     /// How the provider is told to think.
     pub reasoning: ReasoningStyle,
+    /// Path and query below the base URL in place of the dialect's own ([`template`]).
+    pub path: Option<String>,
+    /// The same for streams; where there is none, `path` serves both.
+    pub stream_path: Option<String>,
+    /// What stands for `{api_version}` in them.
+    pub api_version: Option<String>,
+    /// The body has no `model`: the path says it.
+    pub no_model: bool,
+    /// Members of every request's body, unless the caller wrote them.
+    pub adds: std::collections::BTreeMap<String, additions::Literal>,
+    /// Whether it streams.
+    pub streams: Streams,
+}
+
+/// Whether a provider streams its answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Streams {
+    /// As it is asked to.
+    #[default]
+    AsAsked,
+    /// Only: a caller that wants a whole answer gets the stream gathered.
+    Always,
+    /// Cannot: a caller that wants a stream gets the whole answer as one.
+    Never,
+}
+
+impl Streams {
+    /// Whether to ask the provider for a stream, of what the caller asked for.
+    pub fn ask(self, caller: bool) -> bool {
+        match self {
+            Streams::AsAsked => caller,
+            Streams::Always => true,
+            Streams::Never => false,
+        }
+    }
 }
 
 /// The forms that OpenAI-compatible providers have for reasoning.
@@ -413,6 +486,8 @@ pub const CONTROLS: [&str; 7] = ["fallback", "cache", "timeout", "tags", "routin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    pub(super) mod golden;
 
     #[test]
     fn names_are_unique_and_found() {

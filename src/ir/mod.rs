@@ -6,6 +6,7 @@
 //! the body or chunk that they were read from and are never stored. What only one dialect knows rides along raw in
 //! `extras`, and is written back only by that dialect ([`Origin`]); everyone else names it as a [`loss::Loss`].
 
+pub mod collect;
 pub mod event;
 pub mod fault;
 pub mod loss;
@@ -15,6 +16,7 @@ pub mod response;
 pub mod tool;
 pub mod usage;
 
+pub use collect::Collector;
 pub use event::{Delta, Event};
 pub use fault::{Fault, FaultKind};
 pub use loss::{How, Loss, Losses};

@@ -1,6 +1,6 @@
 //! Requests, written: the IR into a provider's body, bent to the provider's quirks.
 
-use crate::dialect::{ReasoningStyle, To, Unsayable};
+use crate::dialect::{ReasoningStyle, To, Unsayable, additions};
 use crate::ir::{Effort, Format, Losses, ReasoningWish, Request, Tool, ToolChoice};
 use crate::wire::json::{Number, Raw};
 use crate::wire::writer::{self, Array, Object};
@@ -22,8 +22,11 @@ pub fn encode(request: &Request<'_>, to: &To<'_>, out: &mut Vec<u8>, losses: &mu
         Format::JsonSchema { schema, .. } if !schemas => Some(turns::schema_instruction(schema)),
         _ => None,
     };
+    let start = out.len();
     writer::object(out, |o| {
-        o.string("model", to.model);
+        if !to.quirks.no_model {
+            o.string("model", to.model);
+        }
         o.array("messages", |a| turns::encode(a, request, to, instruction.as_deref(), losses));
         let mut top = Top { o, own, request, to, losses, written: Vec::new() };
         top.tools();
@@ -33,6 +36,7 @@ pub fn encode(request: &Request<'_>, to: &To<'_>, out: &mut Vec<u8>, losses: &mu
         top.rest();
         top.extras();
     });
+    additions::complete(to.quirks, start, out);
     Ok(())
 }
 

@@ -11,18 +11,18 @@ use crate::wire::scan::Members;
 
 mod body;
 mod chunks;
-mod fault;
-mod message;
-mod models;
+pub(in crate::dialect) mod fault;
+pub(in crate::dialect) mod message;
+pub(in crate::dialect) mod models;
 mod passthrough;
-mod reasoning;
+pub(in crate::dialect) mod reasoning;
 mod request;
-mod response;
+pub(in crate::dialect) mod response;
 mod sniff;
 mod stream;
-mod turns;
-mod usage;
-mod wire;
+pub(in crate::dialect) mod turns;
+pub(in crate::dialect) mod usage;
+pub(in crate::dialect) mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -57,6 +57,10 @@ impl Outbound for Face {
 
     fn fault(&self, status: u16, body: &[u8]) -> Fault {
         fault::read(status, body)
+    }
+
+    fn fits(&self, body: &[u8], members: &Members, to: &To<'_>) -> bool {
+        passthrough::fits(body, members, to)
     }
 
     fn splice(&self, body: &[u8], members: &Members, to: &To<'_>, patch: &mut Patch) {

@@ -2,13 +2,21 @@
 
 use std::ops::Range;
 
-use crate::dialect::{CONTROLS, To};
+use crate::dialect::{CONTROLS, ReasoningStyle, To, additions};
 use crate::wire::patch::Patch;
 use crate::wire::scan::{Member, Members, walk};
 use crate::wire::writer;
 
 /// Deepest nesting that is looked into; the body's own limit is settled before.
 const DEPTH: usize = 1_000;
+
+/// Whether the target wants nothing said in another form than the caller's.
+pub fn fits(body: &[u8], members: &Members, to: &To<'_>) -> bool {
+    let asked = |name: &str| members.get(body, name).map(|member| value(body, member)).filter(|json| *json != "null");
+    let reasons = || asked("reasoning_effort").is_some();
+    let schema = || asked("response_format").is_some_and(|format| format.contains("json_schema"));
+    (to.quirks.reasoning == ReasoningStyle::Effort || !reasons()) && (!to.quirks.no_json_schema || !schema())
+}
 
 /// Edits that make a caller's body fit the target: the target's model, renamed and removed members, usage asked for.
 pub fn splice(body: &[u8], members: &Members, to: &To<'_>, patch: &mut Patch) {
@@ -49,6 +57,7 @@ pub fn splice(body: &[u8], members: &Members, to: &To<'_>, patch: &mut Patch) {
             None => patch.insert(members, body, "stream_options", br#"{"include_usage":true}"#),
         }
     }
+    additions::splice(body, members, quirks, patch);
 }
 
 /// Sets `include_usage` in the caller's own `stream_options`.

@@ -26,7 +26,7 @@ pub fn issuer(format: Text<'_>) -> Text<'_> {
     }
 }
 
-fn format(issuer: &str) -> &str {
+pub fn format(issuer: &str) -> &str {
     FORMATS.iter().find(|(_, name)| *name == issuer).map_or(issuer, |(format, _)| format)
 }
 
