@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::dialect::Unsayable;
 use crate::ir::{Media, MediaKind, Source};
+use crate::wire::json::Raw;
 use crate::wire::writer::Object;
 
 /// One image or document, ready to be written.
@@ -26,11 +27,11 @@ enum Origin<'r> {
 }
 
 impl<'r> Form<'r> {
-    /// Finds the form.
+    /// Finds the form. `own`: the caller speaks this dialect too, and its ids are of the provider's.
     ///
     /// # Errors
     /// There is none. Leaving the part out would change what was said, so the request cannot go to this target.
-    pub(super) fn of(media: &'r Media<'r>, path: &str) -> Result<Form<'r>, Unsayable> {
+    pub(super) fn of(media: &'r Media<'r>, own: bool, path: &str) -> Result<Form<'r>, Unsayable> {
         let unsayable = |what: &str| Unsayable { path: path.to_owned(), message: format!("Anthropic takes {what}") };
         let kind = match media.kind {
             MediaKind::Image => "image",
@@ -43,7 +44,7 @@ impl<'r> Form<'r> {
             Source::Url(url) if url.starts_with("https://") || url.starts_with("http://") => Origin::Url(url),
             Source::Url(_) => return Err(unsayable("only addresses that begin with https:// or http://")),
             // Ids of its own Files API begin so; OpenAI's begin with `file-`.
-            Source::Id(id) if id.starts_with("file_") => Origin::File(id),
+            Source::Id(id) if own || id.starts_with("file_") => Origin::File(id),
             Source::Id(_) => return Err(unsayable("only files that were uploaded to Anthropic")),
             Source::Text(text) => {
                 form.kind = "document";
@@ -79,9 +80,19 @@ impl<'r> Form<'r> {
         self.kind == "document"
     }
 
-    /// Writes type, source and title.
-    pub(super) fn write(&self, o: &mut Object<'_>) {
+    /// Writes type, source and title. `source` is written in place of what the IR has of it.
+    pub(super) fn write(&self, source: Option<&Raw<'_>>, o: &mut Object<'_>) {
         o.string("type", self.kind);
+        match source {
+            Some(json) => o.raw("source", json),
+            None => self.source(o),
+        }
+        if let (Some(title), true) = (self.title, self.names()) {
+            o.string("title", title);
+        }
+    }
+
+    fn source(&self, o: &mut Object<'_>) {
         o.object("source", |o| match &self.source {
             Origin::Url(url) => {
                 o.string("type", "url");
@@ -102,9 +113,6 @@ impl<'r> Form<'r> {
                 o.string("data", text);
             }
         });
-        if let (Some(title), true) = (self.title, self.names()) {
-            o.string("title", title);
-        }
     }
 }
 

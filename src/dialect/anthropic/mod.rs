@@ -7,22 +7,29 @@
 //! The API is strict where OpenAI's is not: a token limit is demanded, turns begin with the user, results stand first in
 //! the turn after their calls, text that says nothing is refused, and so are settings that thinking does not allow.
 //! [`request`] and [`turns`] bring a conversation into that form and name what changed on the way.
+//!
+//! Callers speak it too: [`inbound`] reads their requests and writes their answers. What providers of other dialects issued
+//! over their thoughts goes to such callers under [`seal`]s, and comes back from them.
 
-use super::{Dialect, Outbound, Sniffer, StreamDecoder, To, Unsayable};
+use super::{Counting, Dialect, Outbound, Sniffer, StreamDecoder, To, Unsayable};
 use crate::ir::{Fault, Losses, Request, Response};
 use crate::wire::json::Invalid;
 use crate::wire::patch::Patch;
 use crate::wire::scan::Members;
 
+mod counting;
 mod fault;
+mod inbound;
+mod items;
 mod media;
-mod model;
+pub(super) mod model;
 mod passthrough;
 mod request;
 mod response;
-mod schema;
+pub(super) mod schema;
+mod seal;
 mod stream;
-mod thinking;
+pub(super) mod thinking;
 mod tools;
 mod turns;
 mod usage;
@@ -32,7 +39,7 @@ mod wire;
 mod tests;
 
 /// This dialect's row.
-pub const DIALECT: Dialect = Dialect { name: NAME, inbound: None, outbound: Some(&Face) };
+pub const DIALECT: Dialect = Dialect { name: NAME, inbound: Some(&inbound::Face), outbound: Some(&Face) };
 
 /// The name, as it stands in [`Origin`](crate::ir::Origin) and as issuer of signatures.
 const NAME: &str = "anthropic";
@@ -62,12 +69,20 @@ impl Outbound for Face {
         Box::<stream::Decoder>::default()
     }
 
+    fn counting(&self) -> Option<&'static dyn Counting> {
+        Some(&counting::Count)
+    }
+
     fn fault(&self, status: u16, body: &[u8]) -> Fault {
         fault::read(status, body)
     }
 
     fn splice(&self, body: &[u8], members: &Members, to: &To<'_>, patch: &mut Patch) {
         passthrough::splice(body, members, to, patch);
+    }
+
+    fn fits(&self, body: &[u8], _: &Members, _: &To<'_>) -> bool {
+        !seal::is_in(body)
     }
 
     fn sniffer(&self) -> Box<dyn Sniffer> {

@@ -9,7 +9,7 @@
 use crate::dialect::To;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Model {
+pub(in crate::dialect) struct Model {
     /// Major and minor version; `None` where the name tells none.
     version: Option<(u32, u32)>,
 }
@@ -17,7 +17,7 @@ pub(super) struct Model {
 impl Model {
     /// Reads names such as `claude-opus-4-7-20260416`, `claude-3-5-haiku-latest`, `anthropic/claude-sonnet-4.5`,
     /// `us.anthropic.claude-opus-4-1-20250805-v1:0`.
-    pub(super) fn of(name: &str) -> Model {
+    pub(in crate::dialect) fn of(name: &str) -> Model {
         let Some((_, rest)) = name.split_once("claude") else { return Model { version: None } };
         let mut numbers = rest
             .split(|c: char| !c.is_ascii_alphanumeric())
@@ -32,54 +32,54 @@ impl Model {
     }
 
     /// Whether the model is of a generation or later; `unknown` where the name does not tell.
-    fn since(self, version: (u32, u32), unknown: bool) -> bool {
+    pub(in crate::dialect) fn since(self, version: (u32, u32), unknown: bool) -> bool {
         self.version.map_or(unknown, |own| own >= version)
     }
 
     /// Has the member `thinking` at all.
-    pub(super) fn thinks(self, to: &To<'_>) -> bool {
+    pub(in crate::dialect) fn thinks(self, to: &To<'_>) -> bool {
         to.abilities.reasoning.unwrap_or(self.since((3, 7), true))
     }
 
     /// Decides itself how long to think, guided by `effort`.
-    pub(super) fn is_adaptive(self, to: &To<'_>) -> bool {
+    pub(in crate::dialect) fn is_adaptive(self, to: &To<'_>) -> bool {
         to.abilities.adaptive_thinking.unwrap_or(self.since((4, 6), false))
     }
 
     /// Has the effort level `xhigh`.
-    pub(super) fn has_xhigh(self) -> bool {
+    pub(in crate::dialect) fn has_xhigh(self) -> bool {
         self.since((4, 7), true)
     }
 
     /// Shows no thoughts unless asked to.
-    pub(super) fn hides_thoughts(self) -> bool {
+    pub(in crate::dialect) fn hides_thoughts(self) -> bool {
         self.since((4, 7), false)
     }
 
     /// Takes a JSON Schema for its answer.
-    pub(super) fn takes_schema(self, to: &To<'_>) -> bool {
+    pub(in crate::dialect) fn takes_schema(self, to: &To<'_>) -> bool {
         // Opus 4.1 took them as well, from a beta on; it is retired.
         !to.quirks.no_json_schema && to.abilities.structured_output.unwrap_or(self.since((4, 5), true))
     }
 
     /// Takes a temperature other than 1, `top_p` and `top_k`.
-    pub(super) fn takes_sampling(self) -> bool {
+    pub(in crate::dialect) fn takes_sampling(self) -> bool {
         !self.since((4, 7), false)
     }
 
     /// Takes `temperature` and `top_p` together.
-    pub(super) fn takes_both(self) -> bool {
+    pub(in crate::dialect) fn takes_both(self) -> bool {
         !self.since((4, 1), false)
     }
 
     /// Goes on where a last turn of the assistant ends.
-    pub(super) fn takes_prefill(self) -> bool {
+    pub(in crate::dialect) fn takes_prefill(self) -> bool {
         !self.since((4, 6), false)
     }
 
     /// The token limit where the caller set none and the catalogue knows none. Anthropic demands one; this is as much as
     /// any model since 3.5 takes, and enough that an answer is seldom cut.
-    pub(super) fn default_limit(self) -> u64 {
+    pub(in crate::dialect) fn default_limit(self) -> u64 {
         if self.since((3, 5), true) { 8_192 } else { 4_096 }
     }
 }

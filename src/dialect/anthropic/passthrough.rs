@@ -3,7 +3,7 @@
 use super::fault;
 use super::usage::Tally;
 use super::wire::{Answer, Counts, Glance};
-use crate::dialect::{CONTROLS, Seen, Sniffer, To};
+use crate::dialect::{CONTROLS, Seen, Sniffer, To, additions};
 use crate::ir::{Fault, FaultKind};
 use crate::wire::json::{Raw, clip};
 use crate::wire::patch::Patch;
@@ -13,18 +13,30 @@ use crate::wire::writer;
 
 /// The target's model for the caller's; our own controls and what the target refuses taken out.
 pub(super) fn splice(body: &[u8], members: &Members, to: &To<'_>, patch: &mut Patch) {
+    let refuses = |name: &str| to.quirks.refuses.iter().any(|refused| refused == name);
     for name in CONTROLS.into_iter().chain(to.quirks.refuses.iter().map(String::as_str)) {
         patch.remove(members, body, name);
     }
     for (ours, theirs) in &to.quirks.rename {
-        patch.rename(members, body, ours, theirs);
+        if members.get(body, ours).is_none() || ours == theirs || refuses(ours) {
+            continue;
+        }
+        if refuses(theirs) {
+            patch.remove(members, body, ours);
+        } else {
+            // The provider's own name may be there too; a member must not be repeated.
+            patch.remove(members, body, theirs);
+            patch.rename(members, body, ours, theirs);
+        }
     }
     let mut json = Vec::new();
     writer::string(&mut json, to.model);
     match members.get(body, "model") {
         Some(member) => patch.replace_value(member, json),
+        None if to.quirks.no_model => {}
         None => patch.insert(members, body, "model", &json),
     }
+    additions::splice(body, members, to.quirks, patch);
 }
 
 /// Watches one answer. A frame is read as JSON, not searched for words, since a model may write them too; of frames that

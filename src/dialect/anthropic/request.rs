@@ -11,13 +11,16 @@ use super::thinking::{self, Plan, Thinking};
 use super::tools::{self, Tools};
 use super::turns::Turns;
 use super::wire::Bag;
-use crate::dialect::{To, Unsayable};
+use crate::dialect::{To, Unsayable, additions};
 use crate::ir::{Format, Losses, Request};
 use crate::wire::json::{Number, Raw, Text};
 use crate::wire::writer::{self, Object};
 
 /// Members of a caller's own that are written by parts: what else they have is kept as `name.member`.
-const NESTED: [&str; 3] = ["output_config", "thinking", "metadata"];
+const NESTED: [&str; 3] = ["output_config", "thinking", "tool_choice"];
+
+/// Members of a caller's own, beside those that are written by parts, that have tokens or say how they are counted.
+const COUNTED: [&str; 5] = ["cache_control", "context_management", "mcp_servers", "thinking", "speed"];
 
 /// Asks for JSON where the target has no parameter for it. It goes into the system prompt: a tool that the answer is put
 /// into by force would have to be undone in the answer, and would forbid thinking and the caller's own tools.
@@ -33,6 +36,29 @@ pub(super) fn encode(
     out: &mut Vec<u8>,
     losses: &mut Losses,
 ) -> Result<(), Unsayable> {
+    write(request, to, false, out, losses)
+}
+
+/// Writes the body of a question for the number of tokens. What only sampling needs is left out, and is no loss.
+///
+/// # Errors
+/// As [`encode`].
+pub(super) fn encode_count(
+    request: &Request<'_>,
+    to: &To<'_>,
+    out: &mut Vec<u8>,
+    losses: &mut Losses,
+) -> Result<(), Unsayable> {
+    write(request, to, true, out, losses)
+}
+
+fn write(
+    request: &Request<'_>,
+    to: &To<'_>,
+    counting: bool,
+    out: &mut Vec<u8>,
+    losses: &mut Losses,
+) -> Result<(), Unsayable> {
     if request.sampling.candidates.is_some_and(|candidates| candidates > 1) {
         let message = "Anthropic gives one answer to a request".to_owned();
         return Err(Unsayable { path: "n".to_owned(), message });
@@ -42,9 +68,12 @@ pub(super) fn encode(
     let turns = Turns::of(request, model, instruction, losses)?;
     let tools = Tools::of(request, model.takes_schema(to), losses)?;
     let plan = Plan::new(request, model, to, turns.breaks_thinking(), losses);
+    let start = out.len();
     writer::object(out, |o| {
-        Body { request, to, model, plan, own: request.origin.0 == NAME, losses, o }.write(&turns, &tools, format)
+        Body { request, to, model, plan, own: request.origin.0 == NAME, counting, losses, o }
+            .write(&turns, &tools, format)
     });
+    additions::complete(to.quirks, start, out);
     Ok(())
 }
 
@@ -113,6 +142,8 @@ struct Body<'c, 'w> {
     plan: Plan,
     /// The request came in this very dialect.
     own: bool,
+    /// Only the tokens are asked for.
+    counting: bool,
     losses: &'c mut Losses,
     o: &'c mut Object<'w>,
 }
@@ -120,8 +151,12 @@ struct Body<'c, 'w> {
 impl<'c> Body<'c, '_> {
     fn write(mut self, turns: &Turns<'_>, tools: &Tools<'_>, format: Option<Vec<u8>>) {
         let request = self.request;
-        self.o.string(self.name("model"), self.to.model);
-        self.o.number(self.name("max_tokens"), self.plan.max_tokens);
+        if !self.to.quirks.no_model {
+            self.o.string(self.name("model"), self.to.model);
+        }
+        if !self.counting {
+            self.o.number(self.name("max_tokens"), self.plan.max_tokens);
+        }
         turns.write(self.o, self.name("system"), self.name("messages"));
         if !tools.is_empty() && self.takes("tools", "tools") {
             let (name, losses) = (self.name("tools"), &mut *self.losses);
@@ -136,12 +171,16 @@ impl<'c> Body<'c, '_> {
         }
         self.thinking();
         self.output(format);
-        self.sampling();
-        self.rest();
+        if !self.counting {
+            self.sampling();
+            self.rest();
+        }
         for (name, json) in request.extras.iter() {
             if !self.own {
                 self.losses.dropped(name.to_owned());
-            } else if !NESTED.iter().any(|outer| name.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'))) {
+            } else if !NESTED.iter().any(|outer| name.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.')))
+                && (!self.counting || COUNTED.contains(&name))
+            {
                 self.o.raw(name, json);
             }
         }
@@ -188,6 +227,9 @@ impl<'c> Body<'c, '_> {
                 o.object("format", |o| {
                     o.string("type", "json_schema");
                     o.value("schema").extend_from_slice(&schema);
+                    for (name, json) in thinking::nested(&request.extras, "output_config.format").filter(|_| own) {
+                        o.raw(name, json);
+                    }
                 });
             }
             for (name, json) in rest() {

@@ -80,7 +80,7 @@ pub(super) fn block(raw: Raw<'_>) -> Result<Block<'_>, Invalid> {
 
 /// Whether a call was made by the model itself, and not by code that it wrote ("Programmatic tool calling", seen
 /// 2026-11-21). Newer models say so of every call; it is what a call is.
-fn is_direct(caller: &Raw<'_>) -> bool {
+pub(super) fn is_direct(caller: &Raw<'_>) -> bool {
     caller.read::<Part<'_>>().is_ok_and(|caller| caller.kind.is_some_and(|kind| kind == "direct"))
 }
 

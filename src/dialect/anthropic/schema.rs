@@ -37,7 +37,7 @@ const FORMATS: [&str; 10] =
 
 /// How a schema came across.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fit {
+pub(in crate::dialect) enum Fit {
     /// As it was.
     Whole,
     /// Closed, or with bounds in words.
@@ -48,20 +48,20 @@ pub(super) enum Fit {
 
 /// Notes that a request keeps beside a schema, for its root. What the schema says itself goes before them.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Notes<'n> {
-    pub(super) title: Option<&'n str>,
-    pub(super) description: Option<&'n str>,
+pub(in crate::dialect) struct Notes<'n> {
+    pub(in crate::dialect) title: Option<&'n str>,
+    pub(in crate::dialect) description: Option<&'n str>,
 }
 
 /// Writes the schema.
-pub(super) fn adapt(schema: &Raw<'_>, add: Notes<'_>, out: &mut Vec<u8>) -> Fit {
+pub(in crate::dialect) fn adapt(schema: &Raw<'_>, add: Notes<'_>, out: &mut Vec<u8>) -> Fit {
     let mut walk = Walk { fit: Fit::Whole };
     walk.schema(schema, add, DEPTH, out);
     walk.fit
 }
 
 /// Whether title and description find no place: the schema has others of its own, or is a reference.
-pub(super) fn shadows(schema: &Raw<'_>, add: Notes<'_>) -> [bool; 2] {
+pub(in crate::dialect) fn shadows(schema: &Raw<'_>, add: Notes<'_>) -> [bool; 2] {
     let members = schema.read::<Bag<'_>>().map(|bag| bag.extras).unwrap_or_default();
     let is_reference = members.get("$ref").is_some();
     [("title", add.title), ("description", add.description)].map(|(name, note)| {

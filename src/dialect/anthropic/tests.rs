@@ -128,7 +128,12 @@ fn own_requests_keep_what_is_theirs() {
             kind: "web_search_20250305".into(),
             json: Raw::literal(r#"{"type":"web_search_20250305"}"#),
         }],
-        reasoning: Some(ReasoningWish { effort: Some(Effort::High), ..ReasoningWish::default() }),
+        reasoning: Some(ReasoningWish {
+            effort: Some(Effort::High),
+            adaptive: true,
+            show: Some(true),
+            ..ReasoningWish::default()
+        }),
         user: Some("u".into()),
         metadata: Some(Raw::literal(r#"{"user_id":"x","trace":1}"#)),
         extras: json::Extras(vec![
@@ -318,6 +323,19 @@ fn controls_and_quirks_are_spliced() {
     let wanted =
         r#"{ "model" : "claude-opus-4-7", "messages":[{"role":"user","content":"x"}], "temperature":1.10, "new":1 }"#;
     assert_eq!(spliced, wanted);
+}
+
+/// Whatever is ours stays here, and a name that is taken is taken once.
+#[test]
+fn splices_leave_nothing_of_ours() {
+    let controls = crate::dialect::CONTROLS.map(|name| format!(r#""{name}":[1]"#)).join(",");
+    let body = format!(r#"{{{controls},"old":1,"new":2,"messages":[]}}"#);
+    let quirks = Quirks { rename: [("old".to_owned(), "new".to_owned())].into(), ..Quirks::default() };
+    let to = To { model: "m", stream: false, quirks: &quirks, abilities: &Abilities::default() };
+    let mut patch = Patch::default();
+    Face.splice(body.as_bytes(), &scan(body.as_bytes(), 64).unwrap(), &to, &mut patch);
+    let spliced = String::from_utf8(patch.apply(body.as_bytes())).unwrap();
+    assert_eq!(spliced, r#"{"new":1,"messages":[],"model":"m"}"#);
 }
 
 /// A signature holds only over the thoughts as they were, so they must come back through a caller's SDK as they went.

@@ -4,6 +4,7 @@
 //! includes it. The caller's limit is money and stays as it is; the budget gives way, and where no room is left for it,
 //! the wish does.
 
+use super::NAME;
 use super::model::Model;
 use crate::dialect::To;
 use crate::ir::{Effort, Losses, ReasoningWish, Request};
@@ -17,7 +18,7 @@ const ANSWER: u64 = 1_024;
 
 /// What is asked of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Thinking {
+pub(in crate::dialect) enum Thinking {
     /// Nothing is said: the model's default holds.
     Default,
     Disabled,
@@ -33,15 +34,26 @@ pub(super) enum Thinking {
 
 /// Thinking and the limit that it fits into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
-    pub(super) thinking: Thinking,
-    pub(super) max_tokens: u64,
+pub(in crate::dialect) struct Plan {
+    pub(in crate::dialect) thinking: Thinking,
+    /// The level that a caller of this dialect set beside it.
+    beside: Option<&'static str>,
+    pub(in crate::dialect) max_tokens: u64,
 }
 
 impl Plan {
     /// `broken`: the conversation stands where thinking cannot set in (see
     /// [`Turns::breaks_thinking`](super::turns::Turns::breaks_thinking)).
-    pub(super) fn new(request: &Request<'_>, model: Model, to: &To<'_>, broken: bool, losses: &mut Losses) -> Plan {
+    pub(in crate::dialect) fn new(
+        request: &Request<'_>,
+        model: Model,
+        to: &To<'_>,
+        broken: bool,
+        losses: &mut Losses,
+    ) -> Plan {
+        if request.origin.0 == NAME {
+            return Plan::own(request, model, broken, losses);
+        }
         let ceiling = to.abilities.max_output;
         let limit = match (request.max_tokens, ceiling) {
             (Some(most), Some(ceiling)) if most > ceiling => {
@@ -51,7 +63,7 @@ impl Plan {
             (most, _) => most,
         };
         let default = limit.or(ceiling).unwrap_or_else(|| model.default_limit());
-        let plain = |thinking| Plan { thinking, max_tokens: default };
+        let plain = |thinking| Plan { thinking, beside: None, max_tokens: default };
         let Some(wish) = &request.reasoning else { return plain(Thinking::Default) };
         if wish.summary.as_deref().is_some_and(|kind| kind != "auto") {
             losses.altered("reasoning.summary");
@@ -84,20 +96,41 @@ impl Plan {
         budget(wish, limit, ceiling, model, losses)
     }
 
+    /// The wish of a caller of this dialect, who knows what the model takes: word for word.
+    fn own(request: &Request<'_>, model: Model, broken: bool, losses: &mut Losses) -> Plan {
+        let max_tokens = request.max_tokens.unwrap_or_else(|| model.default_limit());
+        let Some(wish) = &request.reasoning else {
+            return Plan { thinking: Thinking::Default, beside: None, max_tokens };
+        };
+        let display = wish.show.map(|show| if show { "summarized" } else { "omitted" });
+        let thinking = match (wish.effort, wish.budget) {
+            (Some(Effort::None), _) | (_, Some(0)) => Thinking::Disabled,
+            (_, Some(_)) if broken => {
+                losses.dropped("thinking");
+                Thinking::Default
+            }
+            (_, Some(tokens)) => Thinking::Budget { tokens, display },
+            (_, None) if wish.adaptive => Thinking::Adaptive { effort: None, display },
+            (_, None) => Thinking::Default,
+        };
+        let beside = wish.effort.filter(|effort| *effort != Effort::None).map(Effort::name);
+        Plan { thinking, beside, max_tokens }
+    }
+
     /// Whether the model is told to think.
-    pub(super) fn thinks(&self) -> bool {
+    pub(in crate::dialect) fn thinks(&self) -> bool {
         matches!(self.thinking, Thinking::Adaptive { .. } | Thinking::Budget { .. })
     }
 
-    pub(super) fn effort(&self) -> Option<&'static str> {
+    pub(in crate::dialect) fn effort(&self) -> Option<&'static str> {
         match self.thinking {
-            Thinking::Adaptive { effort, .. } => effort,
-            _ => None,
+            Thinking::Adaptive { effort: Some(effort), .. } => Some(effort),
+            _ => self.beside,
         }
     }
 
     /// Writes the member's value, with what only this dialect's callers know of it. Nothing for the default.
-    pub(super) fn write<'a>(&self, o: &mut Object<'_>, rest: impl Iterator<Item = (&'a str, &'a Raw<'a>)>) {
+    pub(in crate::dialect) fn write<'a>(&self, o: &mut Object<'_>, rest: impl Iterator<Item = (&'a str, &'a Raw<'a>)>) {
         let display = match self.thinking {
             Thinking::Default => return,
             Thinking::Disabled => {
@@ -161,7 +194,7 @@ fn budget(
     let max_tokens = limit.or(ceiling).unwrap_or(ours);
     if max_tokens <= LEAST {
         losses.dropped(path(wish));
-        return Plan { thinking: Thinking::Default, max_tokens };
+        return Plan { thinking: Thinking::Default, beside: None, max_tokens };
     }
     let most = max_tokens.saturating_sub(ANSWER).max(LEAST);
     // Who names a number below the limit means it; for a level of ours, room is left for the answer.
@@ -171,7 +204,7 @@ fn budget(
         losses.altered(path(wish));
     }
     let display = (wish.show == Some(false)).then_some("omitted");
-    Plan { thinking: Thinking::Budget { tokens, display }, max_tokens }
+    Plan { thinking: Thinking::Budget { tokens, display }, beside: None, max_tokens }
 }
 
 /// The wish in the caller's words.
@@ -179,9 +212,15 @@ fn path(wish: &ReasoningWish<'_>) -> &'static str {
     if wish.effort.is_some() { "reasoning_effort" } else { "reasoning" }
 }
 
-/// The unknown members of an inner object, which decoders keep as `prefix.name`.
-pub(super) fn nested<'e>(extras: &'e Extras<'e>, prefix: &'e str) -> impl Iterator<Item = (&'e str, &'e Raw<'e>)> {
-    extras.iter().filter_map(move |(name, json)| Some((name.strip_prefix(prefix)?.strip_prefix('.')?, json)))
+/// The unknown members of an inner object, which decoders keep as `prefix.name`; what lies deeper is not of them.
+pub(in crate::dialect) fn nested<'e>(
+    extras: &'e Extras<'e>,
+    prefix: &'e str,
+) -> impl Iterator<Item = (&'e str, &'e Raw<'e>)> {
+    extras.iter().filter_map(move |(name, json)| {
+        let name = name.strip_prefix(prefix)?.strip_prefix('.')?;
+        (!name.contains('.')).then_some((name, json))
+    })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::NAME;
 use super::schema::{self, Fit, Notes};
-use super::thinking::{Plan, Thinking};
+use super::thinking::{Plan, Thinking, nested};
 use super::wire::Bag;
 use crate::dialect::Unsayable;
 use crate::ir::{Losses, Request, Tool, ToolChoice};
@@ -79,7 +79,8 @@ impl<'r> Tools<'r> {
         match parameters.as_ref().filter(|schema| !schema.is_null()) {
             None => out.extend_from_slice(br#"{"type":"object","properties":{}}"#),
             // Who speaks this dialect knows what it takes.
-            Some(schema) if strict == Some(true) && !self.own => match schema::adapt(schema, Notes::default(), out) {
+            Some(schema) if self.own => out.extend_from_slice(schema.get().as_bytes()),
+            Some(schema) if strict == Some(true) => match schema::adapt(schema, Notes::default(), out) {
                 Fit::Whole => {}
                 Fit::Altered => losses.altered(format!("tools[{i}].function.parameters")),
                 Fit::None => {
@@ -180,6 +181,11 @@ pub(super) fn choice(request: &Request<'_>, any: bool, plan: &Plan, losses: &mut
         }
         if let (Some(parallel), true) = (request.parallel_tool_calls, kind != "none") {
             o.bool("disable_parallel_tool_use", !parallel);
+        }
+        if request.origin.0 == NAME {
+            for (name, json) in nested(&request.extras, "tool_choice") {
+                o.raw(name, json);
+            }
         }
     });
 }

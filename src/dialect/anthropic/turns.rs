@@ -3,18 +3,19 @@
 //! First it is gathered, since what a turn may hold depends on its neighbours; then it is written. Neighbours of one role
 //! become one turn, in which results stand before all else, as Anthropic demands of the turn after a call. Instructions
 //! that stand later in the conversation move to the system prompt: the newest models would take them in place, but not
-//! every provider of this dialect has those. Thoughts go back to their issuer byte for byte and to nobody else.
+//! every provider of this dialect has those; a caller of this dialect that puts them there knows. Thoughts go back to their issuer byte for byte and to nobody else.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::NAME;
+use super::items::{Input, Item, Piece, content};
 use super::media::Form;
 use super::model::Model;
 use crate::dialect::Unsayable;
 use crate::ir::{Block, Content, Losses, Message, Reasoning, Request, Role, ToolCall, ToolKind, ToolResult};
-use crate::wire::json::{Extras, Kind, Raw};
-use crate::wire::writer::{Array, Object};
+use crate::wire::json::{Kind, Raw};
+use crate::wire::writer::Object;
 
 /// What the user says where Anthropic wants a turn of his and there is none.
 const SAID: &str = ".";
@@ -29,34 +30,10 @@ pub(super) struct Turns<'r> {
 
 struct Turn<'r> {
     assistant: bool,
+    /// Instructions in place.
+    system: bool,
     results: Vec<Item<'r>>,
     items: Vec<Item<'r>>,
-}
-
-/// One block, and what stands beside its content.
-struct Item<'r> {
-    piece: Piece<'r>,
-    cache: Option<&'r Raw<'r>>,
-    extras: Option<&'r Extras<'r>>,
-    /// Where it stood: message, and part of its content.
-    place: (usize, usize),
-}
-
-enum Piece<'r> {
-    Text { text: Cow<'r, str>, citations: &'r [Raw<'r>] },
-    Media(Form<'r>),
-    Thinking { text: &'r str, signature: &'r str },
-    Redacted(&'r str),
-    Call { id: Cow<'r, str>, call: &'r ToolCall<'r>, input: Input<'r> },
-    Result { id: Cow<'r, str>, items: Vec<Item<'r>>, is_error: Option<bool> },
-    Raw(&'r Raw<'r>),
-}
-
-/// Arguments of a call.
-enum Input<'r> {
-    Json(&'r str),
-    /// Text that is no JSON object, under a name of ours.
-    Text(&'static str),
 }
 
 impl<'r> Turns<'r> {
@@ -84,6 +61,7 @@ impl<'r> Turns<'r> {
         for (i, message) in request.messages.iter().enumerate() {
             leading &= leads(message);
             match message.role {
+                Role::System | Role::Developer if hoist && own && !leading => gather.instruct(i, message)?,
                 Role::System | Role::Developer if hoist => {
                     if !leading {
                         gather.losses.altered(format!("messages[{i}].role"));
@@ -130,7 +108,12 @@ impl<'r> Turns<'r> {
         o.array(messages, |a| {
             for turn in &self.turns {
                 a.object(|o| {
-                    o.string("role", if turn.assistant { "assistant" } else { "user" });
+                    let role = match (turn.assistant, turn.system) {
+                        (true, _) => "assistant",
+                        (false, true) => "system",
+                        (false, false) => "user",
+                    };
+                    o.string("role", role);
                     if turn.results.is_empty() {
                         content(o, "content", &turn.items);
                     } else {
@@ -160,8 +143,8 @@ struct Gather<'r, 'l> {
 
 impl<'r> Gather<'r, '_> {
     fn turn(&mut self, assistant: bool) -> Option<&mut Turn<'r>> {
-        if self.turns.turns.last().is_none_or(|turn| turn.assistant != assistant) {
-            self.turns.turns.push(Turn { assistant, results: Vec::new(), items: Vec::new() });
+        if self.turns.turns.last().is_none_or(|turn| turn.assistant != assistant || turn.system) {
+            self.turns.turns.push(Turn { assistant, system: false, results: Vec::new(), items: Vec::new() });
         }
         self.turns.turns.last_mut()
     }
@@ -201,6 +184,22 @@ impl<'r> Gather<'r, '_> {
         }
     }
 
+    /// Instructions where a caller of this dialect put them.
+    fn instruct(&mut self, i: usize, message: &'r Message<'r>) -> Result<(), Unsayable> {
+        self.about(i, message);
+        let mut items = Vec::new();
+        for (at, block) in message.blocks.iter().enumerate() {
+            let path = format!("messages[{i}].content[{at}]");
+            if let Some(piece) = self.piece(&block.content, &path)? {
+                items.push(self.item(piece, block, &path, (i, at)));
+            }
+        }
+        if !items.is_empty() {
+            self.turns.turns.push(Turn { assistant: false, system: true, results: Vec::new(), items });
+        }
+        Ok(())
+    }
+
     fn message(&mut self, i: usize, message: &'r Message<'r>, assistant: bool) -> Result<(), Unsayable> {
         self.about(i, message);
         let (mut content, mut calls) = (0, 0);
@@ -218,7 +217,7 @@ impl<'r> Gather<'r, '_> {
                     Some(self.call(call, &path, (i, calls)))
                 }
                 Content::Reasoning(thought) => {
-                    self.thoughts(thought, assistant, &path, place);
+                    self.thoughts(thought, block, assistant, &path, place);
                     None
                 }
                 Content::ToolResult(result) => {
@@ -247,7 +246,7 @@ impl<'r> Gather<'r, '_> {
                 self.text(text, &[], path)
             }
             Content::Media(media) => {
-                let form = Form::of(media, path)?;
+                let form = Form::of(media, self.own, path)?;
                 if media.detail.as_deref().is_some_and(|detail| detail != "auto") {
                     self.losses.dropped(format!("{path}.image_url.detail"));
                 }
@@ -291,14 +290,22 @@ impl<'r> Gather<'r, '_> {
     }
 
     /// Thoughts that Anthropic signed or encrypted; a signature without text is what it gives where thoughts are hidden.
-    fn thoughts(&mut self, thought: &'r Reasoning<'r>, assistant: bool, path: &str, place: (usize, usize)) {
+    fn thoughts(
+        &mut self,
+        thought: &'r Reasoning<'r>,
+        block: &'r Block<'r>,
+        assistant: bool,
+        path: &str,
+        place: (usize, usize),
+    ) {
         let issued = assistant && thought.issuer.as_deref().is_some_and(|issuer| issuer == NAME);
         let signed = thought.signature.as_deref().filter(|_| issued);
         let encrypted = thought.encrypted.as_deref().filter(|_| issued);
         if signed.is_none() && encrypted.is_none() {
             return self.losses.dropped(path.to_owned());
         }
-        let bare = |piece| Item { piece, cache: None, extras: None, place };
+        let extras = (self.own && !block.extras.is_empty()).then_some(&block.extras);
+        let bare = |piece| Item { piece, cache: None, extras, place };
         if let Some(signature) = signed {
             let text = thought.text.as_deref().unwrap_or_default();
             self.push(assistant, bare(Piece::Thinking { text, signature }));
@@ -371,7 +378,7 @@ impl<'r> Gather<'r, '_> {
         if turns.first().is_none_or(|turn| turn.assistant) {
             self.losses.emulated("messages");
             let items = vec![Item::made(Cow::Borrowed(SAID))];
-            turns.insert(0, Turn { assistant: false, results: Vec::new(), items });
+            turns.insert(0, Turn { assistant: false, system: false, results: Vec::new(), items });
         }
         let Some(last) = turns.last_mut().filter(|turn| turn.assistant) else { return };
         let Some(item) = last.items.last_mut() else { return };
@@ -379,7 +386,7 @@ impl<'r> Gather<'r, '_> {
         if !model.takes_prefill() {
             self.losses.altered(format!("messages[{i}]"));
             let items = vec![Item::made(Cow::Borrowed(GO_ON))];
-            turns.push(Turn { assistant: false, results: Vec::new(), items });
+            turns.push(Turn { assistant: false, system: false, results: Vec::new(), items });
             return;
         }
         // An answer begun for the model must not end in white space.
@@ -405,73 +412,6 @@ fn sound(id: &str) -> Cow<'_, str> {
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     let kept: String = id.chars().map(|c| if taken(c) { c } else { '_' }).collect();
     Cow::Owned(format!("{kept}_{hash:016x}"))
-}
-
-/// Writes blocks: as a bare string where that says it all.
-fn content(o: &mut Object<'_>, name: &str, items: &[Item<'_>]) {
-    match items {
-        [Item { piece: Piece::Text { text, citations: [] }, cache: None, extras: None, .. }] => o.string(name, text),
-        items => o.array(name, |a| items.iter().for_each(|item| item.write(a))),
-    }
-}
-
-impl<'r> Item<'r> {
-    fn made(text: Cow<'r, str>) -> Item<'r> {
-        Item { piece: Piece::Text { text, citations: &[] }, cache: None, extras: None, place: (0, 0) }
-    }
-
-    fn write(&self, a: &mut Array<'_>) {
-        if let Piece::Raw(json) = self.piece {
-            return a.raw(json);
-        }
-        a.object(|o| {
-            match &self.piece {
-                Piece::Text { text, citations } => {
-                    o.string("type", "text");
-                    o.string("text", text);
-                    if !citations.is_empty() {
-                        o.array("citations", |a| citations.iter().for_each(|json| a.raw(json)));
-                    }
-                }
-                Piece::Media(form) => form.write(o),
-                Piece::Thinking { text, signature } => {
-                    o.string("type", "thinking");
-                    o.string("thinking", text);
-                    o.string("signature", signature);
-                }
-                Piece::Redacted(data) => {
-                    o.string("type", "redacted_thinking");
-                    o.string("data", data);
-                }
-                Piece::Call { id, call, input } => {
-                    o.string("type", "tool_use");
-                    o.string("id", id);
-                    o.string("name", &call.name);
-                    match input {
-                        Input::Json(json) => o.value("input").extend_from_slice(json.as_bytes()),
-                        Input::Text(name) => o.object("input", |o| o.string(name, &call.arguments)),
-                    }
-                }
-                Piece::Result { id, items, is_error } => {
-                    o.string("type", "tool_result");
-                    o.string("tool_use_id", id);
-                    if !items.is_empty() {
-                        content(o, "content", items);
-                    }
-                    if let Some(is_error) = is_error {
-                        o.bool("is_error", *is_error);
-                    }
-                }
-                Piece::Raw(_) => {}
-            }
-            if let Some(mark) = self.cache {
-                o.raw("cache_control", mark);
-            }
-            if let Some(extras) = self.extras {
-                o.extras(extras);
-            }
-        });
-    }
 }
 
 #[cfg(test)]
