@@ -13,16 +13,18 @@
 use std::collections::HashMap;
 
 use super::NAME;
+use super::history::is_made;
+use super::media::{beside_all, data, is_google_file, nested};
 use super::name;
 use super::thinking::Model;
 use crate::ir::{
-    Block, Content, Losses, Media, MediaKind, Message, Reasoning, Request, Role, Source, ToolCall, ToolKind, ToolResult,
+    Block, Content, Losses, Media, Message, Reasoning, Request, Role, Source, ToolCall, ToolKind, ToolResult,
 };
 use crate::wire::json::{Extras, Kind, Raw};
 use crate::wire::writer::{self, Object};
 
 /// Passes the check of signatures without being one.
-const PLACEHOLDER: &str = "skip_thought_signature_validator";
+pub(super) const PLACEHOLDER: &str = "skip_thought_signature_validator";
 
 /// Whether a message goes into the system instruction.
 fn leads(message: &Message<'_>) -> bool {
@@ -136,6 +138,11 @@ impl<'r> Turns<'_, 'r> {
         self.out
     }
 
+    /// The request came in this dialect.
+    fn own(&self) -> bool {
+        self.request.origin.0 == NAME
+    }
+
     fn end(&mut self) {
         self.release();
         if self.role.is_none() {
@@ -186,7 +193,9 @@ impl<'r> Turns<'_, 'r> {
                     self.media(role, media, signature.take(), extras, &path);
                 }
                 Content::Reasoning(reasoning) => {
-                    let issued = reasoning.issuer.as_deref() == Some(NAME);
+                    // A caller of this dialect may have thoughts that nothing proves; Gemini takes those as well.
+                    let unproven = reasoning.issuer.is_none() && self.own() && reasoning.signature.is_none();
+                    let issued = reasoning.issuer.as_deref() == Some(NAME) || unproven;
                     match reasoning {
                         Reasoning { text: None, signature: Some(mark), .. } if issued => {
                             self.bare(role, signature.replace(mark));
@@ -197,6 +206,7 @@ impl<'r> Turns<'_, 'r> {
                                 o.string("text", text);
                                 o.bool("thought", true);
                                 sign(mark.as_deref(), o);
+                                o.extras(extras);
                             });
                         }
                         _ => self.losses.dropped(path),
@@ -209,7 +219,7 @@ impl<'r> Turns<'_, 'r> {
                 }
                 Content::ToolResult(result) => {
                     content += 1;
-                    self.result(result, i, &path);
+                    self.result(result, extras, i, &path);
                 }
                 Content::Other { json, .. } => {
                     content += 1;
@@ -226,8 +236,8 @@ impl<'r> Turns<'_, 'r> {
     }
 
     fn text(&mut self, role: &'static str, text: &str, signature: Option<&str>, extras: &Extras<'_>) {
-        // Gemini refuses parts that say nothing.
-        if text.is_empty() && signature.is_none() {
+        // Nothing is said; but a caller of this dialect who says nothing has a whole turn of it.
+        if text.is_empty() && signature.is_none() && !self.own() {
             return;
         }
         writer::object(self.part(role), |o| {
@@ -256,9 +266,10 @@ impl<'r> Turns<'_, 'r> {
             // `mediaResolution` on a part is not in the stable API, and one for all parts would change the others.
             self.losses.dropped(format!("{path}.image_url.detail"));
         }
-        if media.name.is_some() {
+        if media.name.is_some() && !self.own() {
             self.losses.dropped(format!("{path}.file.filename"));
         }
+        let own = self.own();
         match &media.source {
             Source::Id(id) if self.request.origin.0 != NAME && !is_google_file(id) => {
                 self.bare(role, signature);
@@ -269,14 +280,15 @@ impl<'r> Turns<'_, 'r> {
                 self.losses.emulated(path.to_owned());
             }
             source => writer::object(self.part(role), |o| {
-                data(media, source, o);
+                data(media, source, own, extras, o);
                 sign(signature, o);
-                o.extras(extras);
+                beside_all(extras).for_each(|(name, json)| o.raw(name, json));
             }),
         }
     }
 
     fn call(&mut self, role: &'static str, call: &'r ToolCall<'r>, extras: &Extras<'_>, path: &str) {
+        let made = self.own() && is_made(&call.id);
         let buffer = self.part(role);
         let arguments = match call.arguments.trim() {
             // Some models write nothing, or null, for no arguments.
@@ -289,7 +301,7 @@ impl<'r> Turns<'_, 'r> {
         writer::object(buffer, |o| {
             // Ids were accepted of every maker and by every model in the recordings (Gemini 2.0 to 3.6, Vertex AI too);
             // without them, two calls of one function could be answered crosswise.
-            if !call.id.is_empty() {
+            if !call.id.is_empty() && !made {
                 o.string("id", &call.id);
             }
             o.string("name", &name::safe(&call.name));
@@ -297,6 +309,7 @@ impl<'r> Turns<'_, 'r> {
                 Some(json) if !custom => o.raw("args", json),
                 _ => o.object("args", |o| o.string("input", &call.arguments)),
             }
+            nested(extras, "functionCall").for_each(|(name, json)| o.raw(name, json));
         });
         self.calls += 1;
         let placeholder = call.signature.is_none() && self.calls == 1 && self.model.is_third();
@@ -306,7 +319,7 @@ impl<'r> Turns<'_, 'r> {
             string(self.out, "thoughtSignature");
             writer::string(self.out, signature);
         }
-        for (name, json) in extras.iter() {
+        for (name, json) in beside_all(extras) {
             self.out.push(b',');
             string(self.out, name);
             self.out.extend_from_slice(json.get().as_bytes());
@@ -325,14 +338,15 @@ impl<'r> Turns<'_, 'r> {
         }
     }
 
-    fn result(&mut self, result: &'r ToolResult<'r>, i: usize, path: &str) {
+    fn result(&mut self, result: &'r ToolResult<'r>, extras: &Extras<'_>, i: usize, path: &str) {
         let name = result.name.as_deref().or_else(|| self.names.get(result.id.as_str()).copied());
         if name.is_none() {
             // The call is not in the conversation; a result must still say whose it is.
             self.losses.altered(format!("messages[{i}].tool_call_id"));
         }
         let name = name.or(Some(result.id.as_str()).filter(|id| !id.is_empty())).unwrap_or("tool").to_owned();
-        let third = self.model.is_third();
+        // A caller of this dialect puts them there himself.
+        let within = self.model.is_third() || self.own();
         let mut text = String::new();
         let mut media = Vec::new();
         for block in &result.blocks {
@@ -354,9 +368,11 @@ impl<'r> Turns<'_, 'r> {
         if !lost.is_empty() {
             self.losses.dropped(path.to_owned());
         }
+        let made = self.own() && is_made(&result.id);
+        let own = self.own();
         writer::object(self.part("user"), |o| {
             o.object("functionResponse", |o| {
-                if !result.id.is_empty() {
+                if !result.id.is_empty() && !made {
                     o.string("id", &result.id);
                 }
                 o.string("name", &name::safe(&name));
@@ -365,12 +381,17 @@ impl<'r> Turns<'_, 'r> {
                     Some(json) => o.object("response", |o| o.raw(if failed { "error" } else { "result" }, json)),
                     None => o.object("response", |o| o.string(if failed { "error" } else { "result" }, &text)),
                 }
-                if third && !media.is_empty() {
-                    o.array("parts", |a| media.iter().for_each(|found| a.object(|o| data(found, &found.source, o))));
+                if within && !media.is_empty() {
+                    o.array("parts", |a| {
+                        let none = Extras::default();
+                        media.iter().for_each(|found| a.object(|o| data(found, &found.source, own, &none, o)));
+                    });
                 }
+                nested(extras, "functionResponse").for_each(|(name, json)| o.raw(name, json));
             });
+            beside_all(extras).for_each(|(name, json)| o.raw(name, json));
         });
-        if !third {
+        if !within {
             for found in media {
                 self.losses.altered(path.to_owned());
                 self.held.push((found, path.to_owned()));
@@ -387,95 +408,5 @@ fn string(out: &mut Vec<u8>, name: &str) {
 fn sign(signature: Option<&str>, o: &mut Object<'_>) {
     if let Some(signature) = signature {
         o.string("thoughtSignature", signature);
-    }
-}
-
-/// Writes `inlineData`, or `fileData` for what lies elsewhere: Google fetches public `https` addresses, its own
-/// storage, files uploaded to it and YouTube by it (Gemini API, "File input methods"; recorded for images, PDF, audio
-/// and video on both APIs).
-fn data(media: &Media<'_>, source: &Source<'_>, o: &mut Object<'_>) {
-    match source {
-        Source::Base64(data) => o.object("inlineData", |o| {
-            o.string("mimeType", media.mime.as_deref().unwrap_or_else(|| sniffed(data, media.kind)));
-            o.string("data", data);
-        }),
-        Source::Url(uri) | Source::Id(uri) | Source::Text(uri) => o.object("fileData", |o| {
-            o.string("mimeType", media.mime.as_deref().unwrap_or_else(|| guessed(uri, media.kind)));
-            o.string("fileUri", uri);
-        }),
-    }
-}
-
-fn is_google_file(id: &str) -> bool {
-    id.starts_with("files/") || id.starts_with("gs://") || id.starts_with("https://")
-}
-
-/// The type of data without one, by its first bytes as base64 shows them.
-fn sniffed(data: &str, kind: MediaKind) -> &'static str {
-    const MARKS: [(&str, &str); 8] = [
-        ("iVBORw0KGgo", "image/png"),
-        ("/9j/", "image/jpeg"),
-        ("R0lGOD", "image/gif"),
-        ("UklGR", "image/webp"),
-        ("JVBERi", "application/pdf"),
-        ("SUQz", "audio/mpeg"),
-        ("T2dnUw", "audio/ogg"),
-        ("ZkxhQw", "audio/flac"),
-    ];
-    match MARKS.iter().find(|(mark, _)| data.starts_with(mark)) {
-        // RIFF is the frame of sounds too.
-        Some((_, "image/webp")) if kind == MediaKind::Audio => "audio/wav",
-        Some((_, mime)) => mime,
-        None => usual(kind),
-    }
-}
-
-/// The type of what an address points at, by its ending.
-fn guessed(uri: &str, kind: MediaKind) -> &'static str {
-    const ENDINGS: [(&str, &str); 27] = [
-        ("png", "image/png"),
-        ("jpg", "image/jpeg"),
-        ("jpeg", "image/jpeg"),
-        ("webp", "image/webp"),
-        ("gif", "image/gif"),
-        ("heic", "image/heic"),
-        ("heif", "image/heif"),
-        ("avif", "image/avif"),
-        ("bmp", "image/bmp"),
-        ("pdf", "application/pdf"),
-        ("txt", "text/plain"),
-        ("md", "text/markdown"),
-        ("csv", "text/csv"),
-        ("html", "text/html"),
-        ("json", "application/json"),
-        ("mp3", "audio/mpeg"),
-        ("wav", "audio/wav"),
-        ("ogg", "audio/ogg"),
-        ("flac", "audio/flac"),
-        ("aac", "audio/aac"),
-        ("m4a", "audio/mp4"),
-        ("mp4", "video/mp4"),
-        ("mov", "video/quicktime"),
-        ("webm", "video/webm"),
-        ("mpeg", "video/mpeg"),
-        ("avi", "video/x-msvideo"),
-        ("mkv", "video/x-matroska"),
-    ];
-    let path = uri.split(['?', '#']).next().unwrap_or(uri);
-    let host = path.split_once("://").map_or(path, |(_, rest)| rest).split('/').next().unwrap_or_default();
-    if ["youtube.com", "www.youtube.com", "m.youtube.com", "youtu.be"].contains(&host) {
-        return "video/mp4";
-    }
-    let ending = path.rsplit('/').next().and_then(|file| file.rsplit_once('.')).map_or("", |(_, ending)| ending);
-    let known = ENDINGS.iter().find(|(known, _)| ending.eq_ignore_ascii_case(known));
-    known.map_or_else(|| usual(kind), |(_, mime)| mime)
-}
-
-fn usual(kind: MediaKind) -> &'static str {
-    match kind {
-        MediaKind::Image => "image/jpeg",
-        MediaKind::Audio => "audio/wav",
-        MediaKind::Video => "video/mp4",
-        MediaKind::File => "application/pdf",
     }
 }

@@ -6,9 +6,11 @@
 
 use std::time::Duration;
 
+use crate::dialect::{ErrorClass, ErrorShape};
 use crate::ir::{Fault, FaultKind};
 use crate::shape;
 use crate::wire::json::{self, Number, Raw, Text, clip};
+use crate::wire::writer;
 
 shape! {
     struct Body { error "error": Status<'a> }
@@ -72,6 +74,61 @@ pub(super) fn frame(error: &Raw<'_>) -> Fault {
     }
 }
 
+/// Writes an error for a caller. SDKs raise by the code, in a stream by that of the body, and the body must begin with
+/// `error` (google-genai, Python 3.4 and JavaScript 2.32, seen 2026-11-21); details are those of `google.rpc`.
+pub(super) fn write(error: &ErrorShape<'_>, out: &mut Vec<u8>) {
+    let status = match error.class {
+        ErrorClass::InvalidRequest | ErrorClass::TooLarge => "INVALID_ARGUMENT",
+        ErrorClass::Authentication => "UNAUTHENTICATED",
+        ErrorClass::Permission => "PERMISSION_DENIED",
+        ErrorClass::NotFound => "NOT_FOUND",
+        ErrorClass::Method => "UNIMPLEMENTED",
+        ErrorClass::Billing | ErrorClass::RateLimit => "RESOURCE_EXHAUSTED",
+        ErrorClass::Internal => "INTERNAL",
+        ErrorClass::Upstream | ErrorClass::Overloaded => "UNAVAILABLE",
+        ErrorClass::RequestTimeout | ErrorClass::Timeout => "DEADLINE_EXCEEDED",
+    };
+    let reason = match (error.code, error.class) {
+        (_, ErrorClass::Authentication) if error.code.is_none_or(|code| code == "invalid_api_key") => {
+            Some("API_KEY_INVALID".to_owned())
+        }
+        (code, _) => code.map(str::to_ascii_uppercase),
+    };
+    let kind =
+        |o: &mut writer::Object<'_>, kind: &str| o.string("@type", &format!("type.googleapis.com/google.rpc.{kind}"));
+    writer::object(out, |o| {
+        o.object("error", |o| {
+            o.number("code", u64::from(error.class.status()));
+            o.string("message", error.message);
+            o.string("status", status);
+            o.array("details", |a| {
+                if let Some(reason) = &reason {
+                    a.object(|o| {
+                        kind(o, "ErrorInfo");
+                        o.string("reason", reason);
+                        o.string("domain", "portolan");
+                    });
+                }
+                if let Some(param) = error.param {
+                    a.object(|o| {
+                        kind(o, "BadRequest");
+                        o.array("fieldViolations", |a| {
+                            a.object(|o| {
+                                o.string("field", param);
+                                o.string("description", error.message);
+                            });
+                        });
+                    });
+                }
+                a.object(|o| {
+                    kind(o, "RequestInfo");
+                    o.string("requestId", error.request_id);
+                });
+            });
+        });
+    });
+}
+
 fn fault(status: Option<u16>, error: Status<'_>) -> Fault {
     let told = error.code.as_ref().and_then(Number::as_u64).and_then(|code| u16::try_from(code).ok());
     let status = status.filter(|status| *status >= 400).or(told);
@@ -107,6 +164,9 @@ fn kind<'a, I: Iterator<Item = &'a str>>(
             let key = matches!(reason, Some("API_KEY_INVALID" | "API_KEY_EXPIRED"));
             if key || says("API key not valid") || says("API key expired") || says("API key not found") {
                 FaultKind::Authentication
+            } else if reason == Some("CONTEXT_LENGTH_EXCEEDED") {
+                // Ours, where one gateway stands behind another.
+                FaultKind::ContextLength
             } else if says("token count") && (says("exceed") || says("maximum number of tokens")) {
                 FaultKind::ContextLength
             } else if status == Some(413) || says("payload size exceeds") || says("request size exceeds") {

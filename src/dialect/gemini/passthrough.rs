@@ -1,8 +1,10 @@
 //! The same dialect on both sides: what is spliced into a request, and what is read off an answer.
 
-use super::fault;
-use super::wire::{Counts, DEEPEST};
-use crate::dialect::{CONTROLS, Seen, Sniffer, To};
+use super::contents::PLACEHOLDER;
+use super::thinking::Model;
+use super::wire::{Bag, Counts, DEEPEST};
+use super::{counting, fault, signature};
+use crate::dialect::{CONTROLS, Seen, Sniffer, To, additions};
 use crate::ir::{Fault, FaultKind};
 use crate::wire::json::Raw;
 use crate::wire::patch::Patch;
@@ -11,7 +13,8 @@ use crate::wire::sse::Frame;
 use crate::wire::writer;
 
 /// The model is in the path, so only our own controls and the target's quirks touch the body; and a `model` that some
-/// SDKs repeat there, which must be the target's.
+/// SDKs repeat there, or `countTokens` has inside, which must be the target's. Proofs that we packed for other providers
+/// are taken off: Google would refuse them.
 pub(super) fn splice(body: &[u8], members: &Members, to: &To<'_>, patch: &mut Patch) {
     for name in CONTROLS.into_iter().chain(to.quirks.refuses.iter().map(String::as_str)) {
         patch.remove(members, body, name);
@@ -19,13 +22,84 @@ pub(super) fn splice(body: &[u8], members: &Members, to: &To<'_>, patch: &mut Pa
     for (ours, theirs) in &to.quirks.rename {
         patch.rename(members, body, ours, theirs);
     }
+    let mut json = Vec::new();
+    writer::string(&mut json, &super::name_of(to.model));
     if let Some(member) = members.get(body, "model") {
-        let mut model = String::new();
-        super::resource(to.model, &mut model);
-        let mut json = Vec::new();
-        writer::string(&mut json, &model);
-        patch.replace_value(member, json);
+        patch.replace_value(member, json.clone());
     }
+    let packed = memchr::memmem::find(body, signature::MARK.as_bytes()).is_some();
+    let text = |name: &str| {
+        let member = members.get(body, name)?;
+        std::str::from_utf8(body.get(member.value.clone())?).ok()
+    };
+    let refused = to.quirks.refuses.iter().any(|name| name == counting::WHOLE);
+    if let Some(Ok(request)) = text(counting::WHOLE).filter(|_| refused).map(serde_json::from_str::<Bag<'_>>) {
+        let mut counted = Vec::new();
+        writer::object(&mut counted, |o| counting::write_counted(&request, o));
+        return patch.replace(0..body.len(), counted);
+    }
+    for inner in [text("generateContentRequest"), text("generate_content_request")].into_iter().flatten() {
+        let _ = scan::walk(inner, DEEPEST, &mut |name, value| match name {
+            "model" => replace(body, value, json.clone(), patch),
+            "contents" if packed => unproven(body, value, to, patch),
+            _ => {}
+        });
+    }
+    if let Some(contents) = text("contents").filter(|_| packed) {
+        unproven(body, contents, to, patch);
+    }
+    additions::splice(body, members, to.quirks, patch);
+}
+
+/// Hands out the items of a list, or the one object in place of it.
+fn items<'b>(json: &'b str, each: &mut dyn FnMut(&'b str)) {
+    if json.starts_with('{') {
+        return each(json);
+    }
+    let _ = scan::walk(json, DEEPEST, &mut |_, item| each(item));
+}
+
+/// Replaces a value that was cut out of the body.
+fn replace(body: &[u8], value: &str, with: Vec<u8>, patch: &mut Patch) {
+    let start = (value.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
+    let end = start.saturating_add(value.len());
+    if body.get(start..end) == Some(value.as_bytes()) {
+        patch.replace(start..end, with);
+    }
+}
+
+/// Takes our own packed proofs out of contents. Where Gemini demands a signature, it gets the placeholder.
+fn unproven(body: &[u8], contents: &str, to: &To<'_>, patch: &mut Patch) {
+    let third = Model::of(to.model).is_third();
+    items(contents, &mut |content| {
+        let _ = scan::walk(content, DEEPEST, &mut |name, parts| {
+            if name == "parts" {
+                items(parts, &mut |part| one_unproven(body, part, third, patch));
+            }
+        });
+    });
+}
+
+fn one_unproven(body: &[u8], part: &str, third: bool, patch: &mut Patch) {
+    let (mut call, mut packed) = (false, None);
+    let _ = scan::walk(part, DEEPEST, &mut |name, value| match name {
+        "functionCall" | "function_call" => call = true,
+        "thoughtSignature" | "thought_signature" if value.get(1..).is_some_and(is_packed) => packed = Some(value),
+        _ => {}
+    });
+    if let Some(value) = packed {
+        let mut with = Vec::new();
+        if call && third {
+            writer::string(&mut with, PLACEHOLDER);
+        } else {
+            with.extend_from_slice(b"null");
+        }
+        replace(body, value, with, patch);
+    }
+}
+
+fn is_packed(value: &str) -> bool {
+    value.starts_with(signature::MARK)
 }
 
 /// Watches one answer. Each frame is walked through once, without a tree and without allocation; that is exact, where a

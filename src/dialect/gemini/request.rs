@@ -4,13 +4,14 @@
 
 use super::NAME;
 use super::contents;
+use super::media::nested;
 use super::name;
 use super::schema;
 use super::thinking::{self, Model};
 use super::wire::Bag;
-use crate::dialect::{To, Unsayable};
+use crate::dialect::{To, Unsayable, additions};
 use crate::ir::{Format, Losses, Request, Tool, ToolChoice};
-use crate::wire::json::{Kind, Raw, Text};
+use crate::wire::json::{Extras, Kind, Raw, Text};
 use crate::wire::writer::{self, Object};
 
 /// Most stop sequences that Gemini takes.
@@ -36,6 +37,7 @@ pub(super) fn encode(
         }
     }
     let model = Model::of(to.model);
+    let start = out.len();
     writer::object(out, |o| {
         contents::write(request, model, losses, o);
         tools(request, model, to, losses, o);
@@ -46,6 +48,7 @@ pub(super) fn encode(
         }
         rest(request, losses, o);
     });
+    additions::complete(to.quirks, start, out);
     Ok(())
 }
 
@@ -54,15 +57,19 @@ fn rest(request: &Request<'_>, losses: &mut Losses, o: &mut Object<'_>) {
     let absent = [
         (request.user.is_some(), "user"),
         (request.metadata.is_some(), "metadata"),
-        (request.service_tier.is_some(), "service_tier"),
+        (request.service_tier.is_some() && request.origin.0 != NAME, "service_tier"),
         (request.cache_key.is_some(), "prompt_cache_key"),
     ];
     for (_, name) in absent.into_iter().filter(|(is, _)| *is) {
         losses.dropped(name);
     }
+    if let Some(tier) = request.service_tier.as_deref().filter(|_| request.origin.0 == NAME) {
+        o.string("serviceTier", if tier == "default" { "standard" } else { tier });
+    }
+    let inner = |name: &str| name.starts_with("generationConfig.") || name.starts_with("toolConfig.");
     for (name, json) in request.extras.iter() {
         match name {
-            "generationConfig" if request.origin.0 == NAME => {}
+            name if request.origin.0 == NAME && inner(name) => {}
             "modalities" if modalities(json).is_some() => {}
             _ if request.origin.0 == NAME => o.raw(name, json),
             _ => losses.dropped(name.to_owned()),
@@ -228,36 +235,56 @@ fn choice(
         }
     }
     let free = if strict && validates { "VALIDATED" } else { "AUTO" };
-    let (mode, names): (&str, &[Text<'_>]) = match &request.tool_choice {
-        None if strict && validates => ("VALIDATED", &[]),
-        None => return,
-        Some(ToolChoice::Auto) => (free, &[]),
-        Some(ToolChoice::None) => ("NONE", &[]),
-        Some(ToolChoice::Required) => ("ANY", &[]),
-        Some(ToolChoice::Function(name)) => ("ANY", std::slice::from_ref(name)),
-        Some(ToolChoice::Allowed { required: true, names }) => ("ANY", names),
-        Some(ToolChoice::Allowed { required: false, names }) if validates => ("VALIDATED", names),
+    let chosen: Option<(&str, &[Text<'_>])> = match &request.tool_choice {
+        None if strict && validates => Some(("VALIDATED", &[])),
+        None => None,
+        Some(ToolChoice::Auto) => Some((free, &[])),
+        Some(ToolChoice::None) => Some(("NONE", &[])),
+        Some(ToolChoice::Required) => Some(("ANY", &[])),
+        Some(ToolChoice::Function(name)) => Some(("ANY", std::slice::from_ref(name))),
+        Some(ToolChoice::Allowed { required: true, names }) => Some(("ANY", names)),
+        Some(ToolChoice::Allowed { required: false, names }) if validates => Some(("VALIDATED", names)),
         Some(ToolChoice::Allowed { .. }) => {
             losses.dropped("tool_choice");
-            ("AUTO", &[])
+            Some(("AUTO", &[]))
         }
-        Some(ToolChoice::Other(_)) => return losses.dropped("tool_choice"),
+        Some(ToolChoice::Other(_)) => {
+            losses.dropped("tool_choice");
+            None
+        }
     };
-    if !functions {
+    let none = Extras::default();
+    let own = if request.origin.0 == NAME { &request.extras } else { &none };
+    if !functions && request.origin.0 != NAME {
         // A mode without functions is refused; where it forbids or merely allows calls, nothing is lost.
-        if mode == "ANY" {
+        if chosen.is_some_and(|(mode, _)| mode == "ANY") {
             losses.dropped("tool_choice");
         }
         return;
     }
-    o.object("toolConfig", |o| {
-        o.object("functionCallingConfig", |o| {
-            o.string("mode", mode);
-            if !names.is_empty() {
-                o.array("allowedFunctionNames", |a| names.iter().for_each(|name| a.string(&name::safe(name))));
+    let mut config = Vec::new();
+    writer::object(&mut config, |o| {
+        let mut calling = Vec::new();
+        writer::object(&mut calling, |o| {
+            let path = "toolConfig.functionCallingConfig";
+            if let Some((mode, names)) = chosen {
+                if own.get("toolConfig.functionCallingConfig.mode").is_none() {
+                    o.string("mode", mode);
+                }
+                if !names.is_empty() {
+                    o.array("allowedFunctionNames", |a| names.iter().for_each(|name| a.string(&name::safe(name))));
+                }
             }
+            nested(own, path).for_each(|(name, json)| o.raw(name, json));
         });
+        if calling != b"{}" {
+            o.value("functionCallingConfig").extend_from_slice(&calling);
+        }
+        nested(own, "toolConfig").for_each(|(name, json)| o.raw(name, json));
     });
+    if config != b"{}" {
+        o.value("toolConfig").extend_from_slice(&config);
+    }
 }
 
 /// `generationConfig` being written.
@@ -275,7 +302,20 @@ impl Config<'_, '_> {
         self.sampling();
         self.logprobs();
         self.format();
-        if let Some(wish) = &self.request.reasoning {
+        let own = self.request.origin.0 == NAME;
+        let extras = &self.request.extras;
+        if own {
+            let mut thinking = Vec::new();
+            writer::object(&mut thinking, |o| {
+                if let Some(wish) = &self.request.reasoning {
+                    thinking::write_own(wish, o);
+                }
+                nested(extras, "generationConfig.thinkingConfig").for_each(|(name, json)| o.raw(name, json));
+            });
+            if thinking != b"{}" {
+                self.o.value("thinkingConfig").extend_from_slice(&thinking);
+            }
+        } else if let Some(wish) = &self.request.reasoning {
             if self.to.abilities.reasoning == Some(false) {
                 self.losses.dropped(if wish.effort.is_some() { "reasoning_effort" } else { "reasoning" });
             } else {
@@ -285,11 +325,8 @@ impl Config<'_, '_> {
         if let Some(names) = self.request.extras.get("modalities").and_then(modalities) {
             self.o.array("responseModalities", |a| names.iter().for_each(|name| a.string(name)));
         }
-        if self.request.origin.0 == NAME
-            && let Some(own) = self.request.extras.get("generationConfig")
-            && let Ok(Bag { extras }) = own.read::<Bag<'_>>()
-        {
-            self.o.extras(&extras);
+        if own {
+            nested(extras, "generationConfig").for_each(|(name, json)| self.o.raw(name, json));
         }
     }
 
@@ -376,7 +413,9 @@ impl Config<'_, '_> {
             Format::Text => self.o.string("responseMimeType", "text/plain"),
             // Refused before Gemini 3: "Function calling with a response mime type: 'application/json' is unsupported"
             // (googleapis/python-genai issues 706 and 867).
-            _ if functions && !self.model.since((3, 0), true) => self.losses.dropped("response_format"),
+            _ if functions && !self.model.since((3, 0), true) && self.request.origin.0 != NAME => {
+                self.losses.dropped("response_format");
+            }
             Format::JsonObject => self.o.string("responseMimeType", "application/json"),
             Format::JsonSchema { name, description, schema, .. } => {
                 self.o.string("responseMimeType", "application/json");

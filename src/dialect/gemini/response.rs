@@ -4,6 +4,7 @@
 //! answer and its stream cannot come out differently.
 
 use super::NAME;
+use super::media::guessed;
 use super::name;
 use super::wire::{Answer, Blob, Call, Candidate, Counts, Feedback, Logprobs, Part, Token, Tokens};
 use crate::ir::{
@@ -113,7 +114,11 @@ fn candidate_of<'a>(candidates: &mut Vec<ir::Candidate<'a>>, read: Candidate<'a>
 /// signature then becomes a reasoning block without text of its own, right before what it signs, and is put back there
 /// by the encoder.
 pub(super) fn blocks<'a>(part: Part<'a>, each: &mut impl FnMut(Block<'a>)) {
-    let Part { text, thought, signature, inline, file, call, extras } = part;
+    let Part { text, thought, signature, inline, file, call, mut extras } = part;
+    if thought == Some(true) && (call.is_some() || inline.is_some() || file.is_some()) {
+        // An image that was only thought of, for example.
+        extras.push("thought", Raw::literal("true"));
+    }
     let mut put = |content: Content<'a>, extras: Extras<'a>| each(Block { content, cache: None, extras });
     let issuer = || Some(Text::from(NAME));
     if let Some(call) = call {
@@ -140,8 +145,9 @@ pub(super) fn blocks<'a>(part: Part<'a>, each: &mut impl FnMut(Block<'a>)) {
     } else if let Some(blob) = inline {
         put(Content::Media(media(blob)), extras);
     } else if let Some(file) = file {
-        let kind = kind(file.mime.as_deref());
-        let source = Source::Url(file.uri.unwrap_or_default());
+        let uri = file.uri.unwrap_or_default();
+        let kind = kind(Some(file.mime.as_deref().unwrap_or_else(|| guessed(&uri, MediaKind::File))));
+        let source = Source::Url(uri);
         put(Content::Media(Media { kind, source, mime: file.mime, name: file.name, detail: None }), extras);
     }
 }

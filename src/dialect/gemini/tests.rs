@@ -13,8 +13,15 @@ use crate::wire::json::{self, Number, Raw, Text};
 use crate::wire::scan::scan;
 use crate::wire::sse;
 
+mod callers;
+mod carried;
+mod failures;
 mod properties;
 mod requests;
+
+/// Towards providers, and towards callers.
+const OUT: &dyn Outbound = &Face;
+const IN: &dyn Inbound = &Face;
 
 fn case(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/dialect/gemini/cases").join(name)
@@ -67,7 +74,7 @@ fn paths_are_safe() {
     let path = |model, stream| {
         let mut out = String::new();
         let (quirks, abilities) = (Quirks::default(), Abilities::default());
-        Face.path(&To { model, stream, quirks: &quirks, abilities: &abilities }, &mut out);
+        OUT.path(&To { model, stream, quirks: &quirks, abilities: &abilities }, &mut out);
         out
     };
     assert_eq!(path("gemini-2.5-pro", false), "/models/gemini-2.5-pro:generateContent");
@@ -108,7 +115,7 @@ fn answers() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let Some(stem) = name.strip_suffix(".answer.json") else { continue };
         let body = std::fs::read(case(&name)).unwrap();
-        golden(&format!("{stem}.answer.txt"), &show(&Face.decode(&body).unwrap()));
+        golden(&format!("{stem}.answer.txt"), &show(&OUT.decode(&body).unwrap()));
         seen += 1;
     }
     assert!(seen >= 6, "{seen} answers");
@@ -123,15 +130,15 @@ fn what_is_no_answer_is_refused() {
         (r#"{"candidates":[{"content":{"parts":[{"text":5}]}}]}"#, "candidates[0].content.parts[0].text"),
         (r#"{"error":{"code":503,"message":"m","status":"UNAVAILABLE"}}"#, "error"),
     ] {
-        assert_eq!(Face.decode(body.as_bytes()).unwrap_err().path, path, "{body}");
+        assert_eq!(OUT.decode(body.as_bytes()).unwrap_err().path, path, "{body}");
     }
-    assert!(Face.decode(b"<html>").is_err());
+    assert!(OUT.decode(b"<html>").is_err());
 }
 
 /// All events of a stream, a line each; `cut` is the size of the chunks it comes in.
 fn events(stream: &[u8], cut: usize) -> String {
     let mut out = String::new();
-    let mut decoder = Face.stream();
+    let mut decoder = OUT.stream();
     let mut sse = sse::Decoder::new(1 << 20);
     for chunk in stream.chunks(cut) {
         sse.push(chunk, &mut |frame| {
@@ -176,8 +183,8 @@ fn streams_at_every_cut() {
 fn the_sniffer_agrees_with_the_decoder() {
     for (name, bytes) in streams() {
         let (mut usage, mut whole) = (None, false);
-        let mut decoder = Face.stream();
-        let mut sniffer = Face.sniffer();
+        let mut decoder = OUT.stream();
+        let mut sniffer = OUT.sniffer();
         let (mut sniffed, mut faults, mut sniffed_faults) = (None, 0, 0);
         let mut note = |event: Event<'_>| match event {
             Event::Usage(now) => usage = Some(now),
@@ -204,12 +211,12 @@ fn the_sniffer_agrees_with_the_decoder() {
 fn whole_answers_are_sniffed() {
     for name in ["array.answer.json", "blocked.answer.json", "calls.answer.json", "text.answer.json"] {
         let body = std::fs::read(case(name)).unwrap();
-        let mut sniffer = Face.sniffer();
+        let mut sniffer = OUT.sniffer();
         let seen = sniffer.body(&body);
-        assert_eq!(seen.usage, Face.decode(&body).unwrap().usage, "{name}");
+        assert_eq!(seen.usage, OUT.decode(&body).unwrap().usage, "{name}");
         assert!(seen.content && seen.end && seen.fault.is_none() && sniffer.whole(), "{name}: {seen:?}");
     }
-    assert!(Face.sniffer().body(br#"[{"candidates":[]"#).fault.is_some());
+    assert!(OUT.sniffer().body(br#"[{"candidates":[]"#).fault.is_some());
 }
 
 #[test]
@@ -223,7 +230,7 @@ fn controls_and_quirks_are_spliced() {
     let to = To { model: "gemini-2.5-pro", stream: true, quirks: &quirks, abilities: &Abilities::default() };
     let members = scan(body, 64).unwrap();
     let mut patch = Patch::default();
-    Face.splice(body, &members, &to, &mut patch);
+    OUT.splice(body, &members, &to, &mut patch);
     let spliced = String::from_utf8(patch.apply(body)).unwrap();
     assert_eq!(spliced, r#"{ "contents":[{"parts":[{"text":"x"}]}],"model":"models/gemini-2.5-pro", "new":1 }"#);
 }

@@ -63,6 +63,21 @@ fn levels(model: Model<'_>) -> &'static [(Effort, &'static str)] {
     }
 }
 
+/// Writes the members of `thinkingConfig` as a caller of this dialect had them: he knows what his model takes.
+pub(super) fn write_own(wish: &ReasoningWish<'_>, o: &mut Object<'_>) {
+    match wish.budget {
+        Some(tokens) => o.number("thinkingBudget", tokens),
+        None if wish.adaptive => o.value("thinkingBudget").extend_from_slice(b"-1"),
+        None => {}
+    }
+    if let Some(effort) = wish.effort {
+        o.string("thinkingLevel", &effort.name().to_ascii_uppercase());
+    }
+    if let Some(show) = wish.show {
+        o.bool("includeThoughts", show);
+    }
+}
+
 /// Writes `thinkingConfig`, if the wish needs one.
 pub(super) fn write(wish: &ReasoningWish<'_>, model: Model<'_>, losses: &mut Losses, o: &mut Object<'_>) {
     let asked = wish.effort.is_some() || wish.budget.is_some() || wish.adaptive;

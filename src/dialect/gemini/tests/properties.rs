@@ -39,12 +39,12 @@ proptest! {
     fn parting_changes_nothing(parts in proptest::collection::vec(part(), 1..8), cuts in any::<u8>()) {
         let frame = |parts: &[String], end: &str| format!(r#"{{"candidates":[{{"content":{{"parts":[{}],"role":"model"}}{end}}}]}}"#, parts.join(","));
         let body = frame(&parts, r#","finishReason":"STOP""#);
-        let whole = Face.decode(body.as_bytes()).unwrap();
+        let whole = OUT.decode(body.as_bytes()).unwrap();
         let (mut expected, mut streamed) = (Vec::new(), Vec::new());
         for block in &whole.candidates[0].blocks {
             said(&mut expected, &block.content);
         }
-        let (mut decoder, mut rest, mut finish) = (Face.stream(), parts.as_slice(), None);
+        let (mut decoder, mut rest, mut finish) = (OUT.stream(), parts.as_slice(), None);
         let mut emit = |event: Event<'_>| match event {
             Event::Open { content, .. } => said(&mut streamed, &content),
             Event::Delta { delta: Delta::Text(text), .. } => streamed.last_mut().unwrap().push_str(&text),
@@ -67,14 +67,14 @@ proptest! {
     #[test]
     fn a_turn_goes_back_as_it_came(parts in proptest::collection::vec(part(), 1..8)) {
         let body = format!(r#"{{"candidates":[{{"content":{{"parts":[{}]}},"finishReason":"STOP"}}]}}"#, parts.join(","));
-        let response = Face.decode(body.as_bytes()).unwrap();
+        let response = OUT.decode(body.as_bytes()).unwrap();
         let blocks = response.candidates[0].blocks.clone();
         prop_assume!(!blocks.is_empty());
         let turn = Message { role: Role::Assistant, blocks, ..Message::default() };
         let request = Request { origin: Origin("gemini"), messages: vec![turn], ..Request::default() };
         let (mut out, mut losses) = (Vec::new(), Losses::default());
         let to = To { model: "gemini-2.5-pro", stream: false, quirks: &Quirks::default(), abilities: &Abilities::default() };
-        Face.encode(&request, &to, &mut out, &mut losses).unwrap();
+        OUT.encode(&request, &to, &mut out, &mut losses).unwrap();
         let sent: serde_json::Value = serde_json::from_slice(&out).unwrap();
         let came: Vec<serde_json::Value> = parts.iter().map(|part| serde_json::from_str(part).unwrap())
             .filter(|part| *part != serde_json::json!({}) && *part != serde_json::json!({"text":""}))
@@ -92,13 +92,13 @@ proptest! {
     #[test]
     fn any_bytes_are_borne(bytes in proptest::collection::vec(any::<u8>(), 0..200), model in ".{0,20}") {
         let text = String::from_utf8_lossy(&bytes);
-        let _ = Face.decode(&bytes);
-        let _ = Face.fault(400, &bytes);
-        let _ = Face.sniffer().body(&bytes);
-        let _ = Face.stream().frame(&sse::Frame { event: "", data: &text, end: 0, comment: false }, &mut |_| {});
+        let _ = OUT.decode(&bytes);
+        let _ = OUT.fault(400, &bytes);
+        let _ = OUT.sniffer().body(&bytes);
+        let _ = OUT.stream().frame(&sse::Frame { event: "", data: &text, end: 0, comment: false }, &mut |_| {});
         let (quirks, abilities) = (Quirks::default(), Abilities::default());
         let mut path = String::new();
-        Face.path(&To { model: &model, stream: false, quirks: &quirks, abilities: &abilities }, &mut path);
+        OUT.path(&To { model: &model, stream: false, quirks: &quirks, abilities: &abilities }, &mut path);
         prop_assert!(path.bytes().all(|byte| byte.is_ascii_graphic()) && !path.contains("/../"));
     }
 }

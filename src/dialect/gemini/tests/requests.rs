@@ -5,7 +5,7 @@ use super::*;
 fn encode_for(request: &Request<'_>, model: &str, quirks: &Quirks) -> (String, String) {
     let (mut out, mut losses) = (Vec::new(), Losses::default());
     let to = To { model, stream: false, quirks, abilities: &Abilities::default() };
-    Face.encode(request, &to, &mut out, &mut losses).unwrap();
+    OUT.encode(request, &to, &mut out, &mut losses).unwrap();
     (pretty(&out), losses.to_string())
 }
 
@@ -266,7 +266,7 @@ fn names_that_gemini_refuses_come_back_as_they_were() {
     assert_eq!((body.matches("3d_render").count(), body.matches(r#""_portolan.3d_render""#).count()), (4, 4), "{body}");
     assert_eq!(losses, "emulated:tools[0].function.name");
     let answer = r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"_portolan.3d_render"}}]},"finishReason":"STOP"}]}"#;
-    let answer = Face.decode(answer.as_bytes()).unwrap();
+    let answer = OUT.decode(answer.as_bytes()).unwrap();
     let Content::ToolCall(call) = &answer.candidates[0].blocks[0].content else { panic!("{answer:?}") };
     assert_eq!(call.name, "3d_render");
 
@@ -276,6 +276,6 @@ fn names_that_gemini_refuses_come_back_as_they_were() {
     *name = long.as_str().into();
     let (quirks, abilities) = (Quirks::default(), Abilities::default());
     let to = To { model: "gemini-2.5-flash", stream: false, quirks: &quirks, abilities: &abilities };
-    let refused = Face.encode(&request, &to, &mut Vec::new(), &mut Losses::default()).unwrap_err();
+    let refused = OUT.encode(&request, &to, &mut Vec::new(), &mut Losses::default()).unwrap_err();
     assert_eq!(refused.path, "tools[1].function.name");
 }
