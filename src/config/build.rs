@@ -32,6 +32,12 @@ const DEFAULT_TIMEOUTS: Timeouts = Timeouts {
     total: Duration::from_secs(600),
 };
 
+/// Below the idle limits that proxies commonly have (60 s), with room for a lost one.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// As OpenAI keeps them ("Conversation state", seen 2026-11-21).
+const KEEP_RESPONSES: Duration = Duration::from_secs(30 * 86_400);
+
 /// Who calls without a key, where that is allowed.
 const ANONYMOUS: &str = "anonymous";
 
@@ -95,6 +101,14 @@ impl Build<'_> {
                 file::CostInBody::Never => CostInBody::Never,
                 file::CostInBody::Transcoded => CostInBody::Transcoded,
                 file::CostInBody::Always => CostInBody::Always,
+            },
+            keep_alive: match file.response.keep_alive {
+                None => Some(KEEP_ALIVE),
+                Some(Span(time)) => Some(time).filter(|time| !time.is_zero()),
+            },
+            keep_responses: match file.response.keep_responses {
+                None => Some(KEEP_RESPONSES),
+                Some(Span(time)) => Some(time).filter(|time| !time.is_zero()),
             },
             currencies,
             log: Log {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::dialect::{Abilities, ReasoningStyle};
+use crate::dialect::{Abilities, ReasoningStyle, Streams};
 
 use super::value::{Address, Decimal, Moment, Sha256, Size, Span};
 
@@ -133,6 +133,67 @@ pub enum Auth {
     Bearer,
     /// A header with the bare key, by name.
     Header(String),
+    /// Tokens for the key file of a Google service account.
+    GoogleServiceAccount(GoogleServiceAccount),
+    /// Tokens of Microsoft Entra for an application and its secret.
+    Entra(Entra),
+    /// Requests signed with the keys of an AWS account.
+    Aws(Aws),
+}
+
+/// A Google service account. Default: the key file that the variable GOOGLE_APPLICATION_CREDENTIALS names.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GoogleServiceAccount {
+    /// Path of its key file.
+    pub file: Option<String>,
+    /// What stands in the key file, instead of its path: ${NAME} or file:/path.
+    pub json: Option<String>,
+    /// What its tokens are for. Default https://www.googleapis.com/auth/cloud-platform.
+    pub scope: Option<String>,
+}
+
+/// An application that is registered with Microsoft Entra. Each value may be ${NAME} or file:/path.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Entra {
+    /// Id or domain of the directory. Default ${AZURE_TENANT_ID}.
+    pub tenant: Option<String>,
+    /// Id of the application. Default ${AZURE_CLIENT_ID}.
+    pub client_id: Option<String>,
+    /// Default ${AZURE_CLIENT_SECRET}.
+    pub client_secret: Option<String>,
+    /// Who gives tokens. Default https://login.microsoftonline.com.
+    pub authority: Option<String>,
+    /// What they are for. Default https://cognitiveservices.azure.com/.default.
+    pub scope: Option<String>,
+}
+
+/// The keys of an AWS account. Each value may be ${NAME} or file:/path.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Aws {
+    /// The region that requests are signed for. Default: the one in the address.
+    pub region: Option<String>,
+    /// The service that they are signed for. Default bedrock.
+    pub service: Option<String>,
+    /// Default: ${AWS_ACCESS_KEY_ID}, with ${AWS_SECRET_ACCESS_KEY} and, where it is set, AWS_SESSION_TOKEN.
+    pub access_key_id: Option<String>,
+    pub secret_access_key: Option<String>,
+    /// Goes with temporary keys.
+    pub session_token: Option<String>,
+    /// Gets the keys from the service beside this process instead, and new ones in time.
+    pub from: Option<KeysFrom>,
+}
+
+/// Where the keys of an AWS account come from.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeysFrom {
+    /// A task of ECS or a pod of EKS, as AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or _FULL_URI say.
+    Container,
+    /// An instance of EC2 with a role.
+    Instance,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -191,6 +252,20 @@ pub struct Quirks {
     pub no_json_schema: Option<bool>,
     /// How the provider is told to think.
     pub reasoning: Option<ReasoningStyle>,
+    /// Path and query below base_url in place of the dialect's own; {model} stands for the target's model, {+model} keeps
+    /// its slashes, {api_version} is api_version: /openai/deployments/{model}/chat/completions?api-version={api_version}.
+    pub path: Option<String>,
+    /// The same for streams. Default: path.
+    pub stream_path: Option<String>,
+    /// What stands for {api_version} in path and stream_path.
+    pub api_version: Option<String>,
+    /// Takes no `model` in the body: the path says it.
+    pub no_model: Option<bool>,
+    /// Fields added to every request's body, unless the caller wrote them: {anthropic_version: vertex-2023-10-16}. What is
+    /// null is left out.
+    pub adds: Option<BTreeMap<String, serde_json::Value>>,
+    /// Whether it streams: as_asked, always, never. What the caller wants is made of what comes.
+    pub streams: Option<Streams>,
 }
 
 /// What callers name: a set of targets and how to choose among them.
@@ -411,6 +486,13 @@ pub enum LogLevel {
 pub struct Response {
     /// Where cost_usd is put into bodies.
     pub cost_in_body: CostInBody,
+    /// How often a caller that streams is given a sign of life while its provider is silent, so that proxies in between
+    /// do not cut the connection: 15s by default, 0s for never. After the first one, a failure is told in the stream
+    /// instead of by a status.
+    pub keep_alive: Option<Span>,
+    /// How long answers of the Responses API are kept for their callers to go on from: 30d by default, 0s for not at all.
+    /// They lie in the state directory as plain text.
+    pub keep_responses: Option<Span>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]

@@ -13,11 +13,13 @@ use crate::dialect::Abilities;
 use crate::policy::price::Price;
 use crate::wire::yaml::{self, Node, Value};
 
+mod auth;
 mod build;
 pub mod file;
 mod models;
 pub mod problem;
 mod providers;
+mod quirks;
 pub mod schema;
 pub mod secret;
 pub mod snapshot;

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use crate::dialect::{self, DIALECTS, Dialect, Quirks};
+use crate::dialect::{self, DIALECTS, Dialect};
 use crate::provider::presets::{self, Address, Preset};
 use crate::provider::{AuthScheme, Credential, HealthCheck, HttpVersions, Node, Provider, Secret, Timeouts, Tls};
 
+use super::auth::Found;
 use super::build::Build;
 use super::file;
 use super::problem::{Route, did_you_mean};
@@ -48,25 +49,35 @@ impl Build<'_> {
         let timeouts = self.timeouts(&written.timeouts, defaults, &route.key("timeouts"));
         let tls = self.tls(&written.tls, &nodes, &route.key("tls"));
         let health_check = self.health_check(written.health_check.as_ref(), &route.key("health_check"));
-        let (credentials, unset) = self.credentials(id, written, preset, &auth, &route);
+        let (credentials, source, unset) = match &auth {
+            Some(scheme) if scheme.has_source() => {
+                let Found { source, unset } = self.source(scheme, written, &nodes, &route);
+                (Vec::new(), source.map(Arc::new), unset)
+            }
+            _ => {
+                let (credentials, unset) = self.credentials(id, written, preset, &auth, &route);
+                (credentials, None, unset)
+            }
+        };
+        let quirks = self.quirks(&written.quirks, preset.map(|preset| &preset.quirks), dialect, &route.key("quirks"));
         let (Some(dialect), Some(auth)) = (dialect, auth) else { return Account::Broken };
         if nodes.is_empty() || self.problems.is_damaged("providers", id) {
             return Account::Broken;
         }
-        if credentials.is_empty() && !unset.is_empty() {
+        if credentials.is_empty() && source.is_none() && !unset.is_empty() {
             return Account::Asleep(unset);
         }
         for variable in unset {
             self.remark(&route, format!("one of its keys is left out: the environment variable {variable} is not set"));
         }
-        let quirks = quirks(&written.quirks, preset.map(|preset| &preset.quirks));
         Account::Live(Arc::new(Provider {
             id: id.to_owned(),
             preset: preset.map(|preset| preset.name.clone()),
             dialect,
             nodes,
-            auth: if credentials.is_empty() { AuthScheme::None } else { auth },
+            auth: if credentials.is_empty() && source.is_none() { AuthScheme::None } else { auth },
             credentials,
+            source,
             headers,
             quirks,
             region: written.region.clone(),
@@ -180,26 +191,6 @@ impl Build<'_> {
         Node::parse(url, weight).map_err(|message| self.wrong(route, message)).ok()
     }
 
-    fn auth(
-        &mut self,
-        written: &file::Provider,
-        preset: Option<&Preset>,
-        dialect: Option<Dialect>,
-        route: &Route,
-    ) -> Option<AuthScheme> {
-        match &written.auth {
-            Some(file::Auth::None) => Some(AuthScheme::None),
-            Some(file::Auth::Bearer) => Some(AuthScheme::Bearer),
-            Some(file::Auth::Header(name)) => {
-                self.header_name(name, &route.key("auth").key("header")).map(AuthScheme::Header)
-            }
-            None => match preset {
-                Some(preset) => Some(preset.auth.clone()),
-                None => Some(presets::manners(dialect?.name)?.auth.clone()),
-            },
-        }
-    }
-
     fn headers(
         &mut self,
         written: &file::Provider,
@@ -237,7 +228,7 @@ impl Build<'_> {
         headers
     }
 
-    fn header_name(&mut self, name: &str, route: &Route) -> Option<HeaderName> {
+    pub(super) fn header_name(&mut self, name: &str, route: &Route) -> Option<HeaderName> {
         match HeaderName::from_bytes(name.as_bytes()) {
             Ok(name) if OURS.contains(&name.as_str()) => {
                 self.wrong(route, format!("`{name}` is set by Portolan: take it out"));
@@ -331,7 +322,8 @@ impl Build<'_> {
             Some(scheme) => scheme,
         };
         if texts.is_empty()
-            && let Some(variable) = preset.and_then(|preset| preset.key.as_ref())
+            && let Some(variable) =
+                preset.filter(|preset| !preset.auth.has_source()).and_then(|preset| preset.key.as_ref())
         {
             texts.push((route.clone(), format!("${{{variable}}}")));
         }
@@ -363,7 +355,7 @@ impl Build<'_> {
         (credentials, unset)
     }
 
-    fn secret(&self, text: &str) -> Result<Resolved, String> {
+    pub(super) fn secret(&self, text: &str) -> Result<Resolved, String> {
         secret::resolve(text, self.outside.env, &mut |path| self.read(path))
     }
 }
@@ -384,17 +376,4 @@ fn reachable(at: std::net::SocketAddr) -> std::net::SocketAddr {
         ip => ip,
     };
     std::net::SocketAddr::new(ip, at.port())
-}
-
-fn quirks(written: &file::Quirks, preset: Option<&Quirks>) -> Quirks {
-    let base = preset.cloned().unwrap_or_default();
-    let written = written.clone();
-    Quirks {
-        rename: written.rename.unwrap_or(base.rename),
-        refuses: written.refuses.unwrap_or(base.refuses),
-        no_stream_options: written.no_stream_options.unwrap_or(base.no_stream_options),
-        no_developer_role: written.no_developer_role.unwrap_or(base.no_developer_role),
-        no_json_schema: written.no_json_schema.unwrap_or(base.no_json_schema),
-        reasoning: written.reasoning.unwrap_or(base.reasoning),
-    }
 }

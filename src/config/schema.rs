@@ -87,7 +87,10 @@ impl<'s> Checker<'s, '_> {
             (Some(_), Value::Text(text)) if !values.is_empty() => {
                 self.problems.at(node.at, route, one_of(text, &values));
             }
-            (Some(branch), _) => self.check(node, branch, route),
+            (Some(first), _) => match named(node, &fitting.iter().map(|one| self.resolve(one)).collect::<Vec<_>>()) {
+                Ok(branch) => self.check(node, branch.unwrap_or(first), route),
+                Err(message) => self.problems.at(node.at, route, message),
+            },
             (None, _) => {
                 // One way to write it, perhaps with the alternative of leaving it out: its own complaint says most.
                 let mut ways = branches.iter().filter(|branch| types(self.resolve(branch)) != ["null"]);
@@ -177,6 +180,28 @@ impl<'s> Checker<'s, '_> {
         }
         schema
     }
+}
+
+/// Which of several maps is meant: the one that has a field of the node's. Nothing where there is no choice.
+///
+/// # Errors
+/// None has: the fields that there are.
+fn named<'s>(node: &Node, branches: &[&'s Json]) -> Result<Option<&'s Json>, String> {
+    let (Value::Map(entries), [_, _, ..]) = (&node.value, branches) else { return Ok(None) };
+    let fields = |branch: &'s Json| branch.get("properties").and_then(Json::as_object);
+    let has = |branch: &&'s Json| fields(branch).is_some_and(|own| entries.iter().any(|e| own.contains_key(&e.key)));
+    if let Some(found) = branches.iter().copied().find(has) {
+        return Ok(Some(found));
+    }
+    let all: Vec<&str> =
+        branches.iter().flat_map(|b| fields(b)).flat_map(|own| own.keys().map(String::as_str)).collect();
+    Err(match entries.first() {
+        Some(entry) => {
+            let hint = did_you_mean(&entry.key, all.iter().copied());
+            format!("unknown field `{}`.{}", entry.key, if hint.is_empty() { known(all.into_iter()) } else { hint })
+        }
+        None => format!("there is nothing in it.{}", known(all.into_iter())),
+    })
 }
 
 fn is_later(key: &str, properties: Option<&serde_json::Map<String, Json>>) -> bool {
@@ -347,7 +372,7 @@ mod tests {
             "f:9:8: keys[0].secret_sha256: `secret_sha256` is missing: add it",
             "f:9:16: keys[0].limits: `limits` is not supported here yet: take it out",
             "f:10:16: retry.tries: write 20 or less",
-            "f:11:18: timeouts.idle: write a duration such as 500ms, 5s, 2m or 1h",
+            "f:11:18: timeouts.idle: write a duration such as 500ms, 5s, 2m, 1h or 30d",
         ];
         assert_eq!(found, expected);
     }

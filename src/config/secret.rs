@@ -113,7 +113,7 @@ fn walk(node: &mut Node, route: &Route, depth: usize, env: &dyn Fn(&str) -> Opti
         }
         Value::Map(entries) => {
             for entry in entries {
-                if depth == 2 && matches!(&*entry.key, "api_key" | "api_keys" | "headers") {
+                if depth == 2 && holds_secrets(&entry.key, &entry.value) {
                     continue;
                 }
                 walk(&mut entry.value, &route.key(&entry.key), depth + 1, env, problems);
@@ -121,6 +121,12 @@ fn walk(node: &mut Node, route: &Route, depth: usize, env: &dyn Fn(&str) -> Opti
         }
         _ => {}
     }
+}
+
+/// Whether a field of a provider is one whose texts are credentials.
+fn holds_secrets(field: &str, value: &Node) -> bool {
+    let source = || ["aws", "entra", "google_service_account"].iter().any(|kind| value.member(kind).is_some());
+    matches!(field, "api_key" | "api_keys" | "headers") || field == "auth" && source()
 }
 
 /// `NAME` of a text that is `${NAME}` and nothing else.

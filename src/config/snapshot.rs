@@ -29,6 +29,10 @@ pub struct Snapshot {
     /// How long a graceful stop waits for streams.
     pub drain: Duration,
     pub cost_in_body: CostInBody,
+    /// How often a streaming caller is given a sign of life while its provider is silent; `None`: never.
+    pub keep_alive: Option<Duration>,
+    /// How long answers of the Responses API are kept; `None`: not at all.
+    pub keep_responses: Option<Duration>,
     pub currencies: Vec<Currency>,
     pub log: Log,
     /// `Some`: the sandbox provider is to be started on this address.

@@ -12,15 +12,19 @@ use crate::dialect::ReasoningStyle;
 use crate::policy::price::Rates;
 use crate::provider::AuthScheme;
 
+mod auth;
+
 const QUICKSTART: &str = include_str!("../../conf/quickstart.yaml");
 
 /// The shipped files, each with the environment and the files that it needs.
-const SHIPPED: [(&str, &str); 6] = [
+const SHIPPED: [(&str, &str); 8] = [
     ("conf/quickstart.yaml", QUICKSTART),
     ("conf/portolan.yaml", include_str!("../../conf/portolan.yaml")),
     ("conf/examples/laptop.yaml", include_str!("../../conf/examples/laptop.yaml")),
     ("conf/examples/team.yaml", include_str!("../../conf/examples/team.yaml")),
     ("conf/examples/azure.yaml", include_str!("../../conf/examples/azure.yaml")),
+    ("conf/examples/vertex.yaml", include_str!("../../conf/examples/vertex.yaml")),
+    ("conf/examples/aws.yaml", include_str!("../../conf/examples/aws.yaml")),
     ("conf/examples/self-hosted.yaml", include_str!("../../conf/examples/self-hosted.yaml")),
 ];
 
@@ -55,6 +59,7 @@ fn every_shipped_file_is_sound() {
             ("conf/examples/internal-ca.pem", pem),
             ("conf/examples/vllm.key", "k\n"),
             ("/run/credentials/portolan.service/anthropic", "k\n"),
+            ("/etc/portolan/vertex.json", auth::GOOGLE),
         ];
         if let Err(problems) = with(&files, &[]) {
             panic!("{}", problems.iter().map(|problem| format!("{problem}\n")).collect::<String>());
@@ -405,7 +410,7 @@ fn every_preset_makes_a_provider() {
     for name in crate::provider::presets::names() {
         let preset = crate::provider::presets::named(name).unwrap();
         let own = matches!(preset.address, crate::provider::presets::Address::Own(_));
-        let base_url = if own { "base_url: \"https://x/v1\", " } else { "" };
+        let base_url = if own { "base_url: \"https://bedrock.us-east-1.amazonaws.com/v1\", " } else { "" };
         let text = format!("sandbox: {{listen: 127.0.0.1:1}}\nproviders: {{p: {{{base_url}preset: {name}}}}}\n");
         let asleep = with(&[("f", &text)], &[]).unwrap();
         assert_eq!(
@@ -414,9 +419,13 @@ fn every_preset_makes_a_provider() {
             "{name} sleeps without its key, unless it needs none"
         );
         let key = preset.key.as_deref().unwrap_or("UNUSED");
-        let awake = with(&[("f", &text)], &[(key, "k")]).unwrap();
+        let env = [(key, if preset.auth == AuthScheme::Aws { "AKIAIOSFODNN7EXAMPLE" } else { "k" })];
+        let more = ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
+        let awake = with(&[("f", &text), ("k", auth::GOOGLE)], &[env[0], more]).unwrap();
         assert_eq!((awake.providers[0].preset.as_deref(), awake.providers[0].dialect), (Some(name), preset.dialect));
-        assert_eq!(awake.providers[0].credentials.len(), usize::from(preset.key.is_some()), "{name}");
+        assert_eq!(awake.providers[0].source.is_some(), preset.auth.has_source(), "{name}");
+        let keys = usize::from(preset.key.is_some() && !preset.auth.has_source());
+        assert_eq!(awake.providers[0].credentials.len(), keys, "{name}");
     }
 }
 

@@ -50,10 +50,10 @@ macro_rules! notation {
 }
 
 notation!(
-    /// `500ms`, `5s`, `2m`, `1h`.
+    /// `500ms`, `5s`, `2m`, `1h`, `30d`.
     Span(Duration), duration, {
-        "type": "string", "format": "portolan-duration", "pattern": "^[0-9]+(ms|s|m|h)$",
-        "description": "A duration: 500ms, 5s, 2m, 1h."
+        "type": "string", "format": "portolan-duration", "pattern": "^[0-9]+(ms|s|m|h|d)$",
+        "description": "A duration: 500ms, 5s, 2m, 1h, 30d."
     }
 );
 notation!(
@@ -109,7 +109,7 @@ impl<'de> Deserialize<'de> for Written {
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "write a duration such as 500ms, 5s, 2m or 1h".to_owned();
+    let wrong = || "write a duration such as 500ms, 5s, 2m, 1h or 30d".to_owned();
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at_checked(digits).ok_or_else(wrong)?;
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -118,6 +118,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         "s" => number.checked_mul(1000),
         "m" => number.checked_mul(60_000),
         "h" => number.checked_mul(3_600_000),
+        "d" => number.checked_mul(86_400_000),
         _ => return Err(wrong()),
     };
     millis.map(Duration::from_millis).filter(|span| *span <= LONGEST).ok_or_else(|| "write less than a year".to_owned())

@@ -2,7 +2,8 @@
 //!
 //! A provider is an account at an API: nodes, dialect, credentials, region. A target is one model at one provider.
 //! Both are data: presets are rows of `presets.yaml`, models and prices rows of the catalogue. Code is here only for
-//! what is the same for all: the address, path and headers of an attempt.
+//! what is the same for all (the address, path and headers of an attempt) and for credentials that are more than a
+//! header: tokens that are fetched ([`source`], [`grant`]) and signatures ([`sigv4`]).
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -14,12 +15,20 @@ use zeroize::Zeroizing;
 
 use crate::dialect::{Abilities, Dialect, Quirks};
 
+pub mod aws;
 pub mod catalog;
+pub mod entra;
+pub mod google;
+pub mod grant;
 pub mod presets;
 pub mod price;
 pub mod secret;
+pub mod sigv4;
+pub mod source;
 
+pub use grant::{Grant, Proof};
 pub use secret::Secret;
+pub use source::Source;
 
 /// An account at an API, resolved from preset and configuration.
 #[derive(Debug)]
@@ -33,6 +42,9 @@ pub struct Provider {
     pub auth: AuthScheme,
     /// Empty for an API without keys (and then `auth` is `None`).
     pub credentials: Vec<Credential>,
+    /// Where its credentials come from, where they hold only for a while or are keys to sign with; `credentials` is then
+    /// empty.
+    pub source: Option<Arc<Source>>,
     /// Headers sent with every attempt (`anthropic-version`, organisation, what the operator adds).
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub quirks: Quirks,
@@ -109,16 +121,29 @@ pub enum AuthScheme {
     Bearer,
     /// A header with the bare key (`x-api-key`, `x-goog-api-key`, `api-key`).
     Header(HeaderName),
+    /// A bearer token for a Google service account's signed statement.
+    GoogleServiceAccount,
+    /// A bearer token for an application's secret at Microsoft Entra.
+    Entra,
+    /// A signature over each attempt (AWS Signature Version 4).
+    Aws,
 }
 
 impl AuthScheme {
-    /// The header that carries a key, marked sensitive; nothing for an API without keys.
+    /// Whether its credentials come from a [`Source`].
+    pub fn has_source(&self) -> bool {
+        matches!(self, AuthScheme::GoogleServiceAccount | AuthScheme::Entra | AuthScheme::Aws)
+    }
+
+    /// The header that carries a key, marked sensitive; nothing for an API without keys, or with a [`Source`].
     ///
     /// # Errors
     /// The key has characters that no header can carry.
     pub fn header(&self, secret: &Secret) -> Result<Option<(HeaderName, HeaderValue)>, InvalidHeaderValue> {
         let (name, mut value) = match self {
-            AuthScheme::None => return Ok(None),
+            AuthScheme::None | AuthScheme::GoogleServiceAccount | AuthScheme::Entra | AuthScheme::Aws => {
+                return Ok(None);
+            }
             AuthScheme::Bearer => {
                 let text = Zeroizing::new(format!("Bearer {}", secret.expose()));
                 (AUTHORIZATION, HeaderValue::from_str(&text)?)

@@ -109,6 +109,9 @@ enum AuthRow {
     None,
     Bearer,
     Header(String),
+    GoogleServiceAccount,
+    Entra,
+    Aws,
 }
 
 fn read(text: &str) -> Result<Table, String> {
@@ -148,6 +151,9 @@ impl AuthRow {
         Ok(match self {
             AuthRow::None => AuthScheme::None,
             AuthRow::Bearer => AuthScheme::Bearer,
+            AuthRow::GoogleServiceAccount => AuthScheme::GoogleServiceAccount,
+            AuthRow::Entra => AuthScheme::Entra,
+            AuthRow::Aws => AuthScheme::Aws,
             AuthRow::Header(name) => {
                 AuthScheme::Header(HeaderName::from_bytes(name.as_bytes()).map_err(|error| error.to_string())?)
             }
@@ -182,8 +188,12 @@ mod tests {
             let needs_key = preset.auth != AuthScheme::None && !preset.keyless;
             assert_eq!(needs_key, preset.key.is_some(), "{}: a credential needs a variable", preset.name);
             assert!(table.manners.contains_key(preset.dialect.name), "{}", preset.name);
+            let quirks = &preset.quirks;
+            for template in quirks.path.iter().chain(&quirks.stream_path) {
+                dialect::template::check(template, quirks.api_version.is_some()).unwrap();
+            }
         }
-        for dialect in crate::dialect::DIALECTS {
+        for dialect in crate::dialect::DIALECTS.into_iter().filter(|dialect| dialect.outbound.is_some()) {
             assert!(manners(dialect.name).is_some(), "{} needs a row under `dialects`", dialect.name);
         }
     }
@@ -195,6 +205,9 @@ mod tests {
             "anthropic",
             "gemini",
             "azure-openai",
+            "azure-openai-deployments",
+            "vertex-gemini",
+            "vertex-anthropic",
             "deepseek",
             "qwen",
             "zhipu",
@@ -210,6 +223,8 @@ mod tests {
             "siliconflow",
             "nvidia",
             "ollama",
+            "ollama-native",
+            "cohere",
             "vllm",
             "lmstudio",
             "portolan",

@@ -73,12 +73,20 @@ pub struct Gateway {
     /// Command line of the next start.
     file: PathBuf,
     head: String,
+    env: Vec<(String, String)>,
 }
 
 impl Gateway {
     /// Starts a gateway; the configuration lacks `listen`, `admin` and `state_dir`, which are put before it.
     #[track_caller]
     pub fn start(config: &str) -> Gateway {
+        Gateway::start_in(config, &[])
+    }
+
+    /// The same, with these environment variables.
+    #[track_caller]
+    pub fn start_in(config: &str, env: &[(&str, &str)]) -> Gateway {
+        let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let (data, admin) = (local(free_port()), local(free_port()));
         let dir = tempfile::tempdir().unwrap();
@@ -89,8 +97,8 @@ impl Gateway {
         fs::create_dir(dir.path().join("state")).unwrap();
         let file = dir.path().join("portolan.yaml");
         fs::write(&file, format!("{head}{config}")).unwrap();
-        let child = spawn(&file, dir.path());
-        let mut gateway = Gateway { data, admin, child, dir, file, head };
+        let child = spawn(&file, dir.path(), &env);
+        let mut gateway = Gateway { data, admin, child, dir, file, head, env };
         gateway.wait_ready();
         gateway
     }
@@ -99,7 +107,7 @@ impl Gateway {
     #[track_caller]
     pub fn start_again(&mut self) {
         assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
-        self.child = spawn(&self.file, self.dir.path());
+        self.child = spawn(&self.file, self.dir.path(), &self.env);
         self.wait_ready();
     }
 
@@ -244,11 +252,12 @@ impl Gateway {
     }
 }
 
-fn spawn(file: &Path, dir: &Path) -> Child {
+fn spawn(file: &Path, dir: &Path, env: &[(String, String)]) -> Child {
     let log = File::options().create(true).append(true).open(dir.join("log")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_portolan"));
     // A developer's own keys must not bring providers to life.
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("RUST_BACKTRACE", "1");
+    command.envs(env.iter().map(|(name, value)| (name, value)));
     command.args(["run", "--config"]).arg(file).current_dir(dir);
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
     command.spawn().unwrap_or_else(|error| panic!("{}: {error}", env!("CARGO_BIN_EXE_portolan")))

@@ -9,6 +9,8 @@ mod answers;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod cloud;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod gateway;
@@ -28,5 +30,7 @@ mod rig;
 mod sandbox;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod tokens;
 #[cfg(test)]
 mod upstream;

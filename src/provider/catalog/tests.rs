@@ -154,6 +154,7 @@ fn well_known_prices() {
         ("groq", "openai/gpt-oss-120b", 150, 600, 75),
         ("xai", "grok-4.7", 2_000, 6_000, 500),
         ("cerebras", "gpt-oss-120b", 350, 750, 350),
+        ("cohere", "command-a-03-2025", 2_500, 10_000, 2_500),
         ("sandbox-gemini", "whatever", 1_000, 2_000, 100),
     ];
     for (preset, model, input, output, cached) in known {
