@@ -9,7 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use portolan::config;
 use portolan::dialect::openai_chat;
-use portolan::exchange::{Call, Relay, Terms};
+use portolan::exchange::{Call, Relay, Said, Sent, Terms};
+use portolan::ir::Origin;
+use portolan::wire::frames::Framing;
 
 struct Counting;
 
@@ -46,16 +48,20 @@ keys: [{ id: k, secret_sha256: "24a5e1f2f82f05d00e3c26817e91ca39011a7a6fa20d069e
 fn terms(include_usage: bool) -> Terms {
     let snapshot = Arc::new(config::from_text(CONFIG, &|_| None).expect("the configuration is good"));
     let target = snapshot.model("m").unwrap().targets[0].clone();
+    let reads = openai_chat::DIALECT.inbound.unwrap().reads();
+    let said = Said { reads, model: "", stream: false, array: false, count: false };
     let body =
         format!(r#"{{"model":"m","stream":true,"stream_options":{{"include_usage":{include_usage}}},"messages":[]}}"#);
-    let call = Call::read(body.into(), &snapshot.limits, &|_| None).expect("a good request");
+    let call = Call::read(body.into(), &said, &snapshot.limits, &|_| None).expect("a good request");
     Terms {
         snapshot,
         target,
         inbound: openai_chat::DIALECT.inbound.unwrap(),
         outbound: openai_chat::DIALECT.outbound.unwrap(),
+        origin: Origin(openai_chat::DIALECT.name),
         same_dialect: true,
         request_id: "r".into(),
+        answer_id: "r".into(),
         call: Arc::new(call),
         now: 0,
     }
@@ -71,7 +77,7 @@ fn delta(content: &str) -> Bytes {
 fn a_content_chunk_passes_without_an_allocation() {
     for include_usage in [true, false] {
         let terms = terms(include_usage);
-        let mut relay = Relay::new(&terms, true);
+        let mut relay = Relay::new(&terms, Sent::Stream(Framing::Sse));
         // The first content ends the holding; what it needs is made then.
         for n in 0..3 {
             relay.chunk(Some(delta(&format!("\"warm {n}\""))), false, &terms).expect("good");

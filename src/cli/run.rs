@@ -18,11 +18,13 @@ use pingora::services::listening::Service;
 use super::load;
 use crate::admin::{Admin, View};
 use crate::config::Snapshot;
-use crate::proxy::upkeep::{Drain, Reloader, Resolver, Source};
+use crate::proxy::tokens::Refresher;
+use crate::proxy::upkeep::{Drain, Reloader, Resolver, Retention, Source};
 use crate::proxy::{Gateway, Shared};
 use crate::sandbox;
 use crate::store::journal::Journal;
 use crate::store::ledger::Ledger;
+use crate::store::responses::Responses;
 use crate::telemetry::{self, Metrics};
 use crate::wire::writer;
 
@@ -57,7 +59,11 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
     let journal = Arc::new(journal);
     let ledger = Ledger::open(&snapshot.state_dir, journal.clone())
         .map_err(|error| vec![format!("the ledger in {} cannot be opened: {error}", snapshot.state_dir.display())])?;
-    let shared = Shared::new(snapshot.clone(), journal, Arc::new(ledger), metrics);
+    let responses = Responses::open(&snapshot.state_dir).map_err(|error| {
+        vec![format!("the kept responses in {} cannot be opened: {error}", snapshot.state_dir.display())]
+    })?;
+    let responses = Arc::new(responses);
+    let shared = Shared::new(snapshot.clone(), journal, Arc::new(ledger), responses, metrics);
 
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = snapshot.threads.unwrap_or(cores);
@@ -91,7 +97,9 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
     server.add_service(admin);
 
     server.add_service(background_service("drain", Drain { shared: shared.clone() }));
+    server.add_service(background_service("retention", Retention { shared: shared.clone() }));
     server.add_service(background_service("resolver", Resolver { shared: shared.clone() }));
+    server.add_service(background_service("tokens", Refresher { shared: shared.clone() }));
     let source = Arc::new(Files::new(file, &snapshot));
     server.add_service(background_service("reloader", Reloader { shared: shared.clone(), source }));
     if let Some(address) = snapshot.sandbox {

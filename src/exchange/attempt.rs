@@ -7,21 +7,12 @@ use bytes::Bytes;
 use super::relay::{Facts, Terms};
 use super::{Call, Candidate, Refusal, Relay};
 use crate::config::Snapshot;
-use crate::dialect::{Dialect, Quirks, ReasoningStyle, To};
+use crate::dialect::{Dialect, To, template};
 use crate::exchange::record::{Id, Intent, Settlement};
-use crate::ir::{Fault, Losses, Usage};
+use crate::ir::{Fault, Losses, Origin, Usage};
 use crate::policy::Moment;
 use crate::policy::price::Nano;
 use crate::wire::patch::Patch;
-
-/// Whether a provider of the caller's own dialect wants something said in another form than the caller's, so that the
-/// request must be written anew. Its answer is passed through all the same.
-fn restyled(call: &Call, quirks: &Quirks) -> bool {
-    let asked = |name: &str| call.members.raw(&call.body, name).filter(|raw| !raw.is_null());
-    let schema = || asked("response_format").is_some_and(|format| format.get().contains("json_schema"));
-    (quirks.reasoning != ReasoningStyle::Effort && asked("reasoning_effort").is_some())
-        || (quirks.no_json_schema && schema())
-}
 
 /// Output tokens assumed for a reserve where neither caller nor catalogue bounds them.
 const UNBOUNDED_OUTPUT: u64 = 16_384;
@@ -86,14 +77,29 @@ impl Attempt {
             return Err(Unfit::Request(Refusal::Bug { what: "a provider's dialect without a provider's face" }));
         };
         let same_dialect = caller == provider.dialect;
-        let to =
-            To { model: &target.model, stream: call.stream, quirks: &provider.quirks, abilities: &target.abilities };
+        let to = To {
+            model: &target.model,
+            stream: provider.quirks.streams.ask(call.stream),
+            quirks: &provider.quirks,
+            abilities: &target.abilities,
+        };
 
         let mut losses = Losses::default();
         for name in &call.controls.unheeded {
             losses.dropped(*name);
         }
-        let body = if same_dialect && !restyled(call, &provider.quirks) {
+        // A path of the operator's own leads to answers: where counts are to be had beside it is not known.
+        let counting = outbound.counting().filter(|_| call.count && provider.quirks.path.is_none());
+        let body = if call.count {
+            let Some(counting) = counting else { return Err(Unfit::Target(Refusal::Uncounted)) };
+            let request =
+                inbound.decode_count(&call.body).map_err(|invalid| Unfit::Request(Refusal::Invalid(invalid)))?;
+            let mut body = Vec::with_capacity(call.body.len() + 512);
+            counting
+                .encode(&request, &to, &mut body, &mut losses)
+                .map_err(|unsayable| Unfit::Target(Refusal::Unsayable(unsayable)))?;
+            body.into()
+        } else if same_dialect && to.stream == call.stream && outbound.fits(&call.body, &call.members, &to) {
             for name in &provider.quirks.refuses {
                 if call.members.get(&call.body, name).is_some() {
                     losses.dropped(name.clone());
@@ -103,7 +109,11 @@ impl Attempt {
             outbound.splice(&call.body, &call.members, &to, &mut patch);
             if patch.is_empty() { call.body.clone() } else { patch.apply(&call.body).into() }
         } else {
-            let request = inbound.decode(&call.body).map_err(|invalid| Unfit::Request(Refusal::Invalid(invalid)))?;
+            let mut request =
+                inbound.decode(&call.body).map_err(|invalid| Unfit::Request(Refusal::Invalid(invalid)))?;
+            // In some dialects these stand in the path.
+            request.model = call.model.as_str().into();
+            request.stream = call.stream;
             let mut body = Vec::with_capacity(call.body.len() + 512);
             outbound
                 .encode(&request, &to, &mut body, &mut losses)
@@ -114,15 +124,20 @@ impl Attempt {
             return Err(Unfit::Target(Refusal::Strict { model: call.model.clone(), losses }));
         }
         let mut path = String::with_capacity(64);
-        outbound.path(&to, &mut path);
+        match counting {
+            Some(counting) => counting.path(&to, &mut path),
+            None => template::path(outbound, &to, &mut path),
+        }
 
         let terms = Terms {
             snapshot: snapshot.clone(),
             target: candidate.target.clone(),
             inbound,
             outbound,
-            same_dialect,
+            origin: Origin(provider.dialect.name),
+            same_dialect: same_dialect && !call.array,
             request_id: making.request_id.to_owned(),
+            answer_id: making.request_id.replace('-', ""),
             call: call.clone(),
             now: making.now.unix_ms / 1_000,
         };
@@ -169,6 +184,11 @@ impl Attempt {
     /// Facts of the answer so far.
     pub fn facts(&self) -> Option<&Facts> {
         self.relay.as_ref().map(Relay::facts)
+    }
+
+    /// The end of a stream that has begun and cannot go on; nothing where none has begun.
+    pub fn last_words(&mut self, refusal: &Refusal) -> Option<Vec<u8>> {
+        Some(self.relay.as_mut()?.last_words(refusal, &self.terms))
     }
 
     /// Whether content has been handed to the caller.

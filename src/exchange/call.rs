@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::Refusal;
 use crate::config::snapshot::Limits;
-use crate::dialect::Asked;
+use crate::dialect::{Asked, CONTROLS, Reads};
 use crate::wire::json::{Invalid, Kind, Number, Raw, Text};
 use crate::wire::scan::{self, Members, ScanError};
 
@@ -23,11 +23,15 @@ pub struct Call {
     /// The model as the caller named it.
     pub model: String,
     pub stream: bool,
+    /// The stream is to be a growing JSON array instead of events.
+    pub array: bool,
+    /// Only the number of input tokens is asked for.
+    pub count: bool,
     /// The caller asked to see usage in its stream.
     pub include_usage: bool,
     /// The caller's own bound of generated tokens.
     pub max_output: Option<u64>,
-    /// A rough count of input tokens: four bytes of messages a token.
+    /// A rough count of input tokens: four bytes of the prompt's JSON a token.
     pub input_estimate: u64,
     pub controls: Controls,
 }
@@ -46,21 +50,18 @@ pub struct Controls {
     pub unheeded: Vec<&'static str>,
 }
 
-/// Members that decide where a call goes, what it costs or how it is answered.
-const SINGLE: [&str; 12] = [
-    "model",
-    "stream",
-    "stream_options",
-    "max_tokens",
-    "max_completion_tokens",
-    "fallback",
-    "cache",
-    "timeout",
-    "tags",
-    "routing",
-    "region",
-    "priority",
-];
+/// What a call's path and its dialect say of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Said<'p> {
+    pub reads: &'static Reads,
+    /// Model and stream flag, where they stand in the path.
+    pub model: &'p str,
+    pub stream: bool,
+    /// See [`Call::array`].
+    pub array: bool,
+    /// See [`Call::count`].
+    pub count: bool,
+}
 
 /// Bounds of the controls: a request is not a place to store things.
 const MOST_FALLBACKS: usize = 16;
@@ -69,43 +70,55 @@ const LONGEST_TAG: usize = 256;
 const LONGEST_TIMEOUT: f64 = 86_400.0;
 
 impl Call {
-    /// Reads a request whose model, stream flag and bounds are members of its body. `header` finds a request header.
+    /// Reads a request. `header` finds a request header.
     ///
     /// # Errors
     /// The body is not what every dialect of this kind demands; the caller is told which member is at fault.
-    pub fn read<'h>(body: Bytes, limits: &Limits, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Call, Refusal> {
+    pub fn read<'h>(
+        body: Bytes,
+        said: &Said<'_>,
+        limits: &Limits,
+        header: &dyn Fn(&str) -> Option<&'h str>,
+    ) -> Result<Call, Refusal> {
         let members = scan::scan(&body, limits.depth).map_err(|error| refuse_scan(&error, &body, limits))?;
-        if let Some(member) = members.repeated(&body, &SINGLE) {
-            return Err(Refusal::Repeated { member: member.to_string() });
+        let reads = said.reads;
+        for names in [&CONTROLS[..], if reads.in_body { &IN_BODY } else { &[] }, reads.max_output, reads.single] {
+            if let Some(member) = members.repeated(&body, names) {
+                return Err(Refusal::Repeated { member: member.to_string() });
+            }
         }
         let at = Body { body: &body, members: &members };
         let model = match at.raw("model") {
+            _ if !reads.in_body => said.model.to_owned(),
             None => return Err(invalid("model", "the member `model` is missing")),
             Some(raw) => raw.read::<Text<'_>>().map_err(|_| invalid("model", "expected a string"))?.to_string(),
         };
         if model.is_empty() {
             return Err(invalid("model", "the model's name is empty"));
         }
-        let stream = at.bool("stream")?.unwrap_or(false);
-        let include_usage = match at.raw("stream_options") {
-            Some(options) if options.kind() == Kind::Object => {
-                options
-                    .read::<StreamOptions>()
-                    .map_err(|_| invalid("stream_options", "expected an object of flags"))?
-                    .include_usage
-            }
-            Some(_) => return Err(invalid("stream_options", "expected an object")),
-            None => false,
-        };
-        let max_output = match at.u64("max_completion_tokens")? {
-            Some(most) => Some(most),
-            None => at.u64("max_tokens")?,
-        };
+        let stream = if reads.in_body { at.bool("stream")?.unwrap_or(false) } else { said.stream } && !said.count;
+        let include_usage = reads.usage_always || at.include_usage()?;
+        let max_output = at.bound(reads.max_output)?;
         let controls = Controls::read(&at, header)?;
-        let said = members.get(&body, "messages").map_or(body.len(), |member| member.value.len());
-        Ok(Call { model, stream, include_usage, max_output, controls, input_estimate: said as u64 / 4, members, body })
+        let prompt: usize =
+            reads.prompt.iter().filter_map(|name| members.get(&body, name)).map(|member| member.value.len()).sum();
+        Ok(Call {
+            model,
+            stream,
+            array: said.array && stream,
+            count: said.count,
+            include_usage,
+            max_output,
+            controls,
+            input_estimate: prompt as u64 / 4,
+            members,
+            body,
+        })
     }
 }
+
+/// Members that say model and form of the answer, in dialects that have them in the body.
+const IN_BODY: [&str; 3] = ["model", "stream", "stream_options"];
 
 impl Call {
     /// What an answer depends on of this request; `id` is the call's, as text.
@@ -115,7 +128,7 @@ impl Call {
             members: Some(&self.members),
             model: &self.model,
             include_usage: self.include_usage,
-            array: false,
+            array: self.array,
             id,
         }
     }
@@ -219,10 +232,37 @@ impl Body<'_> {
         self.raw(name).map(|raw| raw.read().map_err(|_| invalid(name, "expected true or false"))).transpose()
     }
 
-    fn u64(&self, name: &'static str) -> Result<Option<u64>, Refusal> {
-        let Some(raw) = self.raw(name) else { return Ok(None) };
-        let number: Number<'_> = raw.read().map_err(|_| invalid(name, "expected a number"))?;
-        number.as_u64().map(Some).ok_or_else(|| invalid(name, "expected a whole number, 0 or more"))
+    /// The caller's bound of generated tokens: the first of these members that is there.
+    fn bound(&self, names: &[&str]) -> Result<Option<u64>, Refusal> {
+        for name in names {
+            let (outer, inner) = name.split_once('.').map_or((*name, None), |(outer, inner)| (outer, Some(inner)));
+            let Some(raw) = self.raw(outer) else { continue };
+            let mut json = Some(raw.get());
+            if let Some(inner) = inner {
+                json = None;
+                // The body's depth is settled: this cannot fail for it.
+                let _ = scan::walk(raw.get(), usize::MAX, &mut |name, value| {
+                    if name == inner && value != "null" {
+                        json = Some(value);
+                    }
+                });
+            }
+            let Some(json) = json else { continue };
+            let number: Number<'_> = serde_json::from_str(json).map_err(|_| invalid(name, "expected a number"))?;
+            return number.as_u64().map(Some).ok_or_else(|| invalid(name, "expected a whole number, 0 or more"));
+        }
+        Ok(None)
+    }
+
+    fn include_usage(&self) -> Result<bool, Refusal> {
+        match self.raw("stream_options") {
+            Some(options) if options.kind() == Kind::Object => Ok(options
+                .read::<StreamOptions>()
+                .map_err(|_| invalid("stream_options", "expected an object of flags"))?
+                .include_usage),
+            Some(_) => Err(invalid("stream_options", "expected an object")),
+            None => Ok(false),
+        }
     }
 }
 
@@ -261,12 +301,19 @@ mod tests {
         }
     }
 
+    fn said() -> Said<'static> {
+        let reads = crate::dialect::openai_chat::DIALECT.inbound.unwrap().reads();
+        Said { reads, model: "", stream: false, array: false, count: false }
+    }
+
     fn read(body: &str) -> Result<Call, Refusal> {
-        Call::read(Bytes::copy_from_slice(body.as_bytes()), &limits(), &|_| None)
+        Call::read(Bytes::copy_from_slice(body.as_bytes()), &said(), &limits(), &|_| None)
     }
 
     fn with_header(body: &str, name: &str, value: &'static str) -> Result<Call, Refusal> {
-        Call::read(Bytes::copy_from_slice(body.as_bytes()), &limits(), &|asked| (asked == name).then_some(value))
+        Call::read(Bytes::copy_from_slice(body.as_bytes()), &said(), &limits(), &|asked| {
+            (asked == name).then_some(value)
+        })
     }
 
     #[test]

@@ -7,6 +7,8 @@
 
 pub mod attempt;
 mod call;
+pub mod conversation;
+pub mod estimate;
 pub mod models;
 pub mod paths;
 mod plan;
@@ -17,10 +19,10 @@ pub mod relay;
 use std::sync::Arc;
 
 pub use attempt::{Attempt, Making, Unfit};
-pub use call::{Call, Controls};
+pub use call::{Call, Controls, Said};
 pub use plan::{Candidate, Plan, Step};
 pub use refusal::Refusal;
-pub use relay::{Relay, Terms};
+pub use relay::{Form, Relay, Sent, Terms};
 
 use crate::config::Snapshot;
 use crate::config::snapshot::{Key, Standing};

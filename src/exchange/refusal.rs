@@ -48,6 +48,18 @@ pub enum Refusal {
     Invalid(Invalid),
     /// No target can express something that was asked for.
     Unsayable(Unsayable),
+    /// The answer to go on from, or asked for, is not kept here.
+    UnknownResponse {
+        id: String,
+        /// It was named in a request, and not in the path.
+        named: bool,
+    },
+    /// What is kept cannot be read.
+    StoreUnavailable,
+    /// Only an answer that is made in the background can be cancelled, and none is.
+    NothingToCancel,
+    /// No target counts tokens beforehand.
+    Uncounted,
     /// `strict: true`, and every target would lose something.
     Strict {
         model: String,
@@ -94,6 +106,10 @@ impl Refusal {
             | Refusal::Unsayable(_)
             | Refusal::Strict { .. }
             | Refusal::NoRegion { .. } => ErrorClass::InvalidRequest,
+            Refusal::UnknownResponse { named: true, .. } | Refusal::NothingToCancel => ErrorClass::InvalidRequest,
+            Refusal::UnknownResponse { named: false, .. } => ErrorClass::NotFound,
+            Refusal::StoreUnavailable => ErrorClass::Overloaded,
+            Refusal::Uncounted => ErrorClass::Upstream,
             Refusal::TooLarge { .. } | Refusal::HeadTooLarge { .. } => ErrorClass::TooLarge,
             Refusal::BodyTimeout => ErrorClass::RequestTimeout,
             Refusal::Draining | Refusal::LedgerUnavailable | Refusal::Overloaded { .. } => ErrorClass::Overloaded,
@@ -133,6 +149,11 @@ impl Refusal {
             Refusal::Repeated { .. } => "repeated_parameter",
             Refusal::Invalid(_) => "invalid_parameter",
             Refusal::Unsayable(_) => "unsupported_parameter",
+            Refusal::UnknownResponse { named: true, .. } => "previous_response_not_found",
+            Refusal::UnknownResponse { named: false, .. } => "response_not_found",
+            Refusal::StoreUnavailable => "store_unavailable",
+            Refusal::NothingToCancel => "nothing_to_cancel",
+            Refusal::Uncounted => "no_token_count",
             Refusal::Strict { .. } => "lossy_translation",
             Refusal::NoRegion { .. } => "no_target_in_region",
             Refusal::Draining => "draining",
@@ -151,6 +172,7 @@ impl Refusal {
             Refusal::Invalid(invalid) if !invalid.path.is_empty() => Some(&invalid.path),
             Refusal::Unsayable(unsayable) => Some(&unsayable.path),
             Refusal::NoRegion { .. } => Some("region"),
+            Refusal::UnknownResponse { named: true, .. } => Some("previous_response_id"),
             Refusal::Failed { fault, .. } => fault.param.as_deref(),
             _ => None,
         }
@@ -194,6 +216,20 @@ impl Refusal {
             }
             Refusal::Invalid(invalid) => invalid.to_string(),
             Refusal::Unsayable(unsayable) => unsayable.message.clone(),
+            Refusal::UnknownResponse { id, named: true } => {
+                format!(
+                    "Previous response with id '{}' not found. Send the whole conversation as `input`.",
+                    clip(id, 100)
+                )
+            }
+            Refusal::UnknownResponse { id, named: false } => {
+                format!("Response with id '{}' not found.", clip(id, 100))
+            }
+            Refusal::StoreUnavailable => "Kept responses cannot be read right now. Try again shortly.".into(),
+            Refusal::NothingToCancel => {
+                "Only background responses can be cancelled, and this one is none: close the connection instead.".into()
+            }
+            Refusal::Uncounted => "No other provider of this model counts tokens, and the one that does failed.".into(),
             Refusal::Strict { model, losses } => format!(
                 "The model `{}` is strict, and no target can take the request as it is ({losses}). Leave these out, or ask for a model that is not strict.",
                 clip(model, 100)
@@ -223,7 +259,7 @@ impl Refusal {
     /// Seconds the caller should wait, where that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Refusal::Draining | Refusal::LedgerUnavailable => Some(Duration::from_secs(1)),
+            Refusal::Draining | Refusal::LedgerUnavailable | Refusal::StoreUnavailable => Some(Duration::from_secs(1)),
             Refusal::Overloaded { retry_after } => Some(*retry_after),
             Refusal::Failed { fault, .. } => match fault.kind {
                 FaultKind::RateLimited => Some(fault.retry_after.unwrap_or(Duration::from_secs(1))),
@@ -253,6 +289,10 @@ impl Refusal {
             Refusal::Repeated { .. } => "repeated",
             Refusal::Invalid(_) => "invalid",
             Refusal::Unsayable(_) => "unsayable",
+            Refusal::UnknownResponse { .. } => "unknown_response",
+            Refusal::StoreUnavailable => "store_unavailable",
+            Refusal::NothingToCancel => "nothing_to_cancel",
+            Refusal::Uncounted => "uncounted",
             Refusal::Strict { .. } => "strict",
             Refusal::NoRegion { .. } => "no_region",
             Refusal::Draining => "draining",
@@ -279,7 +319,7 @@ impl Refusal {
     }
 
     /// The error as dialects tell it.
-    pub fn shaped(&self, request_id: &str, write: impl FnOnce(&ErrorShape<'_>)) {
+    pub fn shaped<R>(&self, request_id: &str, write: impl FnOnce(&ErrorShape<'_>) -> R) -> R {
         let message = self.message();
         write(&ErrorShape {
             class: self.class(),
@@ -287,7 +327,7 @@ impl Refusal {
             code: self.code(),
             param: self.param(),
             request_id,
-        });
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! An answer on its way from provider to caller, chunk by chunk, without I/O.
 //!
-//! Passthrough and transcoding are two types behind one [`Relay::chunk`]. Either way the relay decides when the answer
+//! Passthrough and transcoding, whole answers and streams and the one made of the other, are types behind one
+//! [`Relay::chunk`]. Either way the relay decides when the answer
 //! is *good*: until its first content nothing is handed out, so that a failure before it can still go to the next
 //! target. What comes before (role marks, pings) is held and handed out with the first content.
 
@@ -12,15 +13,17 @@ use super::{Call, Refusal};
 use crate::config::Snapshot;
 use crate::config::snapshot::{CostInBody, PricedTarget};
 use crate::dialect::{Asked, Inbound, Outbound, Seen, Shown, Sniffer, StreamDecoder, StreamEncoder};
-use crate::ir::{Event, Fault, FaultKind, Losses, Response, Usage};
+use crate::ir::{Collector, Event, Fault, FaultKind, Losses, Origin, Response, Usage};
 use crate::policy::price::{self, Nano};
-use crate::wire::sse::{self, SseError};
+use crate::wire::frames::{self, FrameError, Framing};
+use crate::wire::sse;
 
+mod count;
 mod passthrough;
 mod transcode;
 
 use passthrough::{PassStream, PassWhole};
-use transcode::{TransStream, TransWhole};
+use transcode::{TransGather, TransStream, TransWhole};
 
 /// What one chunk became.
 #[derive(Debug, Default)]
@@ -60,7 +63,47 @@ enum Mode {
     PassStream(PassStream),
     PassWhole(PassWhole),
     TransStream(TransStream),
+    TransGather(TransGather),
     TransWhole(TransWhole),
+    Count(count::Counted),
+}
+
+/// What a provider sends, by its answer's content type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    Whole,
+    Stream(Framing),
+}
+
+impl Sent {
+    /// `text/event-stream` (WHATWG HTML), `application/vnd.amazon.eventstream` (Bedrock), `application/x-ndjson`
+    /// (Ollama); anything else is a whole answer.
+    pub fn by(content_type: Option<&str>) -> Sent {
+        let kind = content_type.unwrap_or_default();
+        let is = |name: &str| kind.get(..name.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(name));
+        if is("text/event-stream") {
+            Sent::Stream(Framing::Sse)
+        } else if is("application/vnd.amazon.eventstream") {
+            Sent::Stream(Framing::EventStream)
+        } else if is("application/x-ndjson") {
+            Sent::Stream(Framing::Lines)
+        } else {
+            Sent::Whole
+        }
+    }
+}
+
+/// What a caller's answer is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The provider's body, whole and unchanged.
+    AsItCame,
+    /// Server-sent events.
+    Events,
+    /// A growing JSON array.
+    Array,
+    /// JSON written by us, of another length than the provider's.
+    Json,
 }
 
 /// What a relay needs besides the bytes.
@@ -69,10 +112,14 @@ pub struct Terms {
     pub target: Arc<PricedTarget>,
     pub inbound: &'static dyn Inbound,
     pub outbound: &'static dyn Outbound,
+    /// Name of the provider's dialect.
+    pub origin: Origin,
     pub same_dialect: bool,
     pub call: Arc<Call>,
     /// The call's id as text.
     pub request_id: String,
+    /// The same without its dashes: what ids that the provider does not give are made from.
+    pub answer_id: String,
     /// Unix seconds.
     pub now: u64,
 }
@@ -97,36 +144,55 @@ impl Terms {
 
     /// What the answer depends on of the request.
     pub fn asked(&self) -> Asked<'_> {
-        self.call.asked(&self.request_id)
-    }
-
-    fn error_event(&self, fault: Fault) -> Vec<u8> {
-        Refusal::Failed { fault, tried: 1 }.event(self.inbound, &self.asked(), &self.request_id)
+        self.call.asked(&self.answer_id)
     }
 }
 
 impl Relay {
-    /// A relay for a good answer. `is_stream` says what the provider sends (by its content type), which may differ from
-    /// what was asked for.
-    pub fn new(terms: &Terms, is_stream: bool) -> Relay {
+    /// A relay for a good answer. What the provider sends may differ from what it was asked for.
+    pub fn new(terms: &Terms, sent: Sent) -> Relay {
         let limits = &terms.snapshot.limits;
-        let mode = match (terms.same_dialect, is_stream) {
-            (true, true) => Mode::PassStream(PassStream::new(
+        let mode = match (terms.same_dialect, sent, terms.call.stream) {
+            _ if terms.call.count => Mode::Count(count::Counted::new(limits.answer_bytes)),
+            (true, Sent::Stream(Framing::Sse), true) => Mode::PassStream(PassStream::new(
                 terms.outbound.sniffer(),
                 sse::Decoder::new(limits.event_bytes),
                 !terms.call.include_usage,
                 limits.event_bytes,
                 limits.depth,
             )),
-            (true, false) => Mode::PassWhole(PassWhole::new(terms.outbound.sniffer(), limits.answer_bytes)),
-            (false, true) => Mode::TransStream(TransStream::new(
-                sse::Decoder::new(limits.event_bytes),
+            (true, Sent::Whole, false) => {
+                Mode::PassWhole(PassWhole::new(terms.outbound.sniffer(), limits.answer_bytes))
+            }
+            (_, Sent::Stream(framing), true) => Mode::TransStream(TransStream::new(
+                frames::Decoder::new(framing, limits.event_bytes),
                 terms.outbound.stream(),
                 terms.inbound.stream(&terms.asked()),
             )),
-            (false, false) => Mode::TransWhole(TransWhole::new(limits.answer_bytes)),
+            (_, Sent::Stream(framing), false) => Mode::TransGather(TransGather::new(
+                frames::Decoder::new(framing, limits.event_bytes),
+                terms.outbound.stream(),
+                terms.origin,
+                limits.answer_bytes,
+            )),
+            (_, Sent::Whole, _) => Mode::TransWhole(TransWhole::new(limits.answer_bytes)),
         };
         Relay { mode, facts: Facts::default() }
+    }
+
+    /// What the caller's answer is made of.
+    pub fn form(&self, terms: &Terms) -> Form {
+        let cost_added = terms.snapshot.cost_in_body == CostInBody::Always;
+        match &self.mode {
+            Mode::PassWhole(_) if !cost_added => Form::AsItCame,
+            Mode::PassWhole(_) | Mode::TransGather(_) | Mode::Count(_) => Form::Json,
+            Mode::PassStream(_) => Form::Events,
+            Mode::TransStream(_) | Mode::TransWhole(_) => match (terms.call.stream, terms.call.array) {
+                (false, _) => Form::Json,
+                (true, false) => Form::Events,
+                (true, true) => Form::Array,
+            },
+        }
     }
 
     pub fn facts(&self) -> &Facts {
@@ -140,6 +206,15 @@ impl Relay {
     /// What was handed out last did not leave this process: another target may still try.
     pub fn take_back(&mut self) {
         self.facts.committed = false;
+    }
+
+    /// The last event of a stream that has begun and cannot go on, in the caller's dialect.
+    pub fn last_words(&mut self, refusal: &Refusal, terms: &Terms) -> Vec<u8> {
+        self.facts.ended_in_error = true;
+        match &mut self.mode {
+            Mode::TransStream(trans) => trans.last_words(refusal, terms),
+            _ => refusal.event(terms.inbound, &terms.asked(), &terms.request_id),
+        }
     }
 
     /// Takes the next chunk of the provider's body (`end`: it is the last one; it may be empty).
@@ -156,7 +231,9 @@ impl Relay {
             Mode::PassStream(pass) => pass.chunk(chunk, end, facts),
             Mode::PassWhole(pass) => pass.chunk(chunk, end, facts, terms),
             Mode::TransStream(trans) => trans.chunk(&chunk, end, facts, terms),
+            Mode::TransGather(trans) => trans.chunk(&chunk, end, facts, terms),
             Mode::TransWhole(trans) => trans.chunk(chunk, end, facts, terms),
+            Mode::Count(count) => count.chunk(chunk, end, facts, terms),
         };
         match outcome {
             Ok(bytes) => Ok(Out { bytes, fault: None }),
@@ -167,7 +244,8 @@ impl Relay {
                 let mut bytes = before.unwrap_or_default();
                 if !told {
                     let mut joined = bytes.to_vec();
-                    joined.extend_from_slice(&terms.error_event(fault.clone()));
+                    let refusal = Refusal::Failed { fault: fault.clone(), tried: 1 };
+                    joined.extend_from_slice(&self.last_words(&refusal, terms));
                     bytes = joined.into();
                 }
                 Ok(Out { bytes: (!bytes.is_empty()).then_some(bytes), fault: Some(fault) })
@@ -209,7 +287,10 @@ impl Facts {
     }
 }
 
-fn broken_frame(error: &SseError) -> Fault {
+fn broken_frame(error: FrameError) -> Fault {
+    if error == FrameError::Truncated {
+        return truncated();
+    }
     Fault::new(FaultKind::Garbage, format!("The provider's stream is not valid: {error}"))
 }
 

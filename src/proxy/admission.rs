@@ -10,10 +10,11 @@ use pingora::{Error, ErrorType, Result};
 use tokio::time::Instant;
 
 use super::context::Ctx;
-use super::downstream::{self, Gate};
+use super::downstream::{self, Gate, KeepAlive};
 use super::{intake, reply};
-use crate::exchange::paths::{self, Access, Operation};
-use crate::exchange::{self, Call, Plan, Refusal, models};
+use crate::dialect::{anthropic, openai_responses};
+use crate::exchange::paths::{self, Access, Found, Operation};
+use crate::exchange::{self, Call, Plan, Refusal, Said, models};
 use crate::store::ledger::{GroupBy, Query};
 
 /// Bodies up to this size are read before a refusal, so that the connection stays usable.
@@ -47,7 +48,8 @@ enum Next {
 async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<Refusal>> {
     let head = session.req_header();
     let path = head.uri.path();
-    ctx.dialect = paths::dialect_of(path);
+    let versioned = head.headers.contains_key("anthropic-version");
+    ctx.dialect = paths::dialect_of(path, versioned);
     let limits = &ctx.served.snapshot.limits;
     if head.headers.len() > limits.headers {
         return Err(Some(Refusal::HeadTooLarge { limit: limits.headers }));
@@ -56,8 +58,10 @@ async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<Refu
     if bytes > limits.header_bytes {
         return Err(Some(Refusal::HeadTooLarge { limit: limits.header_bytes }));
     }
-    let route = paths::find(&head.method, path)?;
-    ctx.dialect = route.dialect;
+    let Found { route, name } = paths::find(&head.method, path)?;
+    // One path for two dialects: only Anthropic's SDKs send this header.
+    let shared = matches!(route.operation, Operation::Models | Operation::Model);
+    ctx.dialect = if shared && versioned { anthropic::DIALECT } else { route.dialect };
     ctx.operation = Some(route.operation);
 
     if route.access == Access::Public {
@@ -71,7 +75,7 @@ async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<Refu
     };
     ctx.key = Some(key.clone());
 
-    let Some(inbound) = route.dialect.inbound else {
+    let Some(inbound) = ctx.dialect.inbound else {
         return Err(Some(Refusal::Bug { what: "a path of a dialect without a caller's face" }));
     };
     let mut out = Vec::new();
@@ -81,21 +85,41 @@ async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<Refu
             answer(session, ctx, out).await
         }
         Operation::Model => {
-            let name = path.strip_prefix("/v1/models/").unwrap_or_default();
-            let model = snapshot.model(name).filter(|model| key.may_use(&model.name));
+            let model = snapshot.model(&name).filter(|model| key.may_use(&model.name));
             match model {
                 Some(model) => models::show(model, inbound, &mut out),
-                None => return Err(Some(Refusal::UnknownModel { model: name.to_owned(), asleep: None })),
+                None => return Err(Some(Refusal::UnknownModel { model: name.into_owned(), asleep: None })),
             }
             answer(session, ctx, out).await
         }
+        Operation::Response | Operation::ResponseInput | Operation::DeleteResponse | Operation::CancelResponse => {
+            let (id, operation) = (name.into_owned(), route.operation);
+            let body = super::responses::manage(operation, &id, &key.id, &ctx.shared).await?;
+            answer(session, ctx, body).await
+        }
         Operation::Usage => usage(session, ctx, &key.id).await,
-        Operation::Generate => generate(session, ctx).await,
+        Operation::Generate | Operation::Stream | Operation::Count => {
+            let stream = route.operation == Operation::Stream;
+            let events = head.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"));
+            let model = name.into_owned();
+            generate(
+                session,
+                ctx,
+                &Said {
+                    reads: inbound.reads(),
+                    model: &model,
+                    stream,
+                    array: stream && !events,
+                    count: route.operation == Operation::Count,
+                },
+            )
+            .await
+        }
         Operation::Live | Operation::Ready => Err(Some(Refusal::Bug { what: "a health path that demands a key" })),
     }
 }
 
-async fn generate(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<Refusal>> {
+async fn generate(session: &mut Session, ctx: &mut Ctx, said: &Said<'_>) -> Result<Next, Option<Refusal>> {
     let snapshot = ctx.served.snapshot.clone();
     if *ctx.shared.stopping.borrow() {
         // A call that still came over a kept connection is served, and its connection is not kept any longer.
@@ -105,7 +129,11 @@ async fn generate(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<R
     let (body, share) = intake::body(session, &snapshot.limits, &ctx.shared.buffered).await?;
     ctx.share = Some(share);
     let headers = &session.req_header().headers;
-    let call = Arc::new(Call::read(body, &snapshot.limits, &|name| text(headers, name))?);
+    let mut call = Call::read(body, said, &snapshot.limits, &|name| text(headers, name))?;
+    if ctx.dialect == openai_responses::DIALECT {
+        call = super::responses::begin(call, said, session, ctx).await?;
+    }
+    let call = Arc::new(call);
     let Some(key) = ctx.key.clone() else { return Err(Some(Refusal::Bug { what: "a call without a key" })) };
     let plan = Plan::make(&snapshot, &ctx.shared.live, &key, &call, ctx.started, &mut || fastrand::u64(..))?;
 
@@ -114,13 +142,36 @@ async fn generate(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<R
     ctx.plan = Some(plan);
     // The first attempt is prepared here, so that a request that no target can take is refused without a connection
     // being spent, and with the caller's own kept.
-    let attempt = super::dispatch::next(ctx)?;
+    let attempt = match super::dispatch::next(ctx) {
+        Ok(attempt) => attempt,
+        Err(Refusal::Uncounted) => return estimate(session, ctx).await,
+        Err(refusal) => return Err(Some(refusal)),
+    };
     ctx.prepared = Some(attempt);
 
-    let gate = Gate::new(total_by);
+    let gate = Gate::new(total_by, keep_alive(ctx));
     ctx.gate = Some(gate.clone());
     downstream::install(session, gate, ctx.shared.cut.subscribe());
     Ok(Next::Proxy)
+}
+
+/// Signs of life for a caller that streams.
+fn keep_alive(ctx: &Ctx) -> Option<KeepAlive> {
+    let (call, inbound) = (ctx.call.as_ref()?, ctx.dialect.inbound?);
+    let every = ctx.served.snapshot.keep_alive.filter(|_| call.stream)?;
+    let content_type = if call.array { "application/json" } else { "text/event-stream" };
+    Some(KeepAlive { text: inbound.keep_alive(), every, content_type, request_id: ctx.request_id.clone() })
+}
+
+/// Answers a question for the number of tokens, where no provider of the model can.
+async fn estimate(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<Refusal>> {
+    let (Some(call), Some(inbound)) = (ctx.call.clone(), ctx.dialect.inbound) else {
+        return Err(Some(Refusal::Bug { what: "a count without a call" }));
+    };
+    let request = inbound.decode_count(&call.body).map_err(Refusal::Invalid)?;
+    let mut out = Vec::new();
+    inbound.count(exchange::estimate::input_tokens(&request), &mut out);
+    answer(session, ctx, out).await
 }
 
 async fn health(session: &mut Session, ctx: &mut Ctx, operation: Operation) -> Result<Next, Option<Refusal>> {
@@ -181,6 +232,6 @@ async fn drain(session: &mut Session) {
 }
 
 /// A header's value, where it is text.
-fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+pub(super) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }

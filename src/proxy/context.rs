@@ -15,12 +15,13 @@ use super::intake::Share;
 use super::state::{InFlight, Served, Shared};
 use crate::config::snapshot::Key;
 use crate::dialect::{Dialect, openai_chat};
+use crate::exchange::conversation::Keeper;
 use crate::exchange::paths::Operation;
 use crate::exchange::record::Id;
 use crate::exchange::{Attempt, Call, Plan, Refusal};
 use crate::ir::Fault;
 use crate::policy::Moment;
-use crate::provider::Node;
+use crate::provider::{Grant, Node};
 use crate::telemetry::events;
 
 pub struct Ctx {
@@ -37,10 +38,14 @@ pub struct Ctx {
     pub call: Option<Arc<Call>>,
     pub plan: Option<Plan>,
     pub gate: Option<Arc<Gate>>,
+    /// Watches an answer that is to be kept.
+    pub keeping: Option<Box<Keeping>>,
     /// Prepared and not yet dispatched.
     pub prepared: Option<Attempt>,
     /// Dispatched.
     pub current: Option<Dispatched>,
+    /// Settled, after its stream had begun: what its end looks like depends on what was written.
+    pub broken: Option<Attempt>,
     /// Why the call is refused, once it is.
     pub refusal: Option<Refusal>,
     /// An attempt was settled already when its error reaches `error_while_proxy`: whether another is to be made.
@@ -53,15 +58,34 @@ pub struct Ctx {
     pub in_flight: Option<InFlight>,
 }
 
+/// An answer of the Responses API on its way into the store.
+pub struct Keeping {
+    pub keeper: Keeper,
+    /// What the caller sent, as a list of items.
+    pub input: String,
+    pub previous: Option<String>,
+}
+
 /// An attempt under way.
 pub struct Dispatched {
     pub attempt: Attempt,
     pub node: Node,
     pub credential: Option<(HeaderName, HeaderValue)>,
+    /// A credential that holds for a while.
+    pub grant: Option<Arc<Grant>>,
     /// A pooled connection turned out stale and was replaced once.
     pub renewed: bool,
     /// The body of an error answer, being collected.
     pub error: Option<ErrorBody>,
+}
+
+impl Dispatched {
+    /// What must not stand in any text that others read.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        let keys = &self.attempt.candidate.target.target.provider.credentials;
+        let granted = self.grant.iter().flat_map(|grant| grant.secrets());
+        keys.iter().map(|key| key.secret.expose()).chain(granted).filter(|secret| !secret.is_empty())
+    }
 }
 
 /// An error answer of a provider.
@@ -100,8 +124,10 @@ impl Ctx {
             call: None,
             plan: None,
             gate: None,
+            keeping: None,
             prepared: None,
             current: None,
+            broken: None,
             refusal: None,
             decided: None,
             attempts: 0,
@@ -127,6 +153,7 @@ impl Ctx {
         current.attempt.fault = Some(fault.clone());
         let committed = current.attempt.committed();
         self.settle(&current.attempt, fault.kind.name(), committed, now);
+        self.broken = committed.then_some(current.attempt);
         let Some(plan) = &mut self.plan else { return false };
         plan.failed(fault, now, fastrand::u64(..)) && !committed
     }
@@ -139,12 +166,16 @@ impl Ctx {
             events::TargetRecovered { target: &current.attempt.candidate.target.target.id }.emit(&self.shared.metrics);
         }
         self.settle(&current.attempt, outcome, served, now);
+        self.broken = served.then_some(current.attempt);
     }
 
     fn settle(&mut self, attempt: &Attempt, outcome: &str, served: bool, now: Moment) {
         let Some(call) = &self.call else { return };
         let settlement = attempt.settlement(outcome, served, call, now);
-        if let Err(error) = self.shared.journal.append_settlement(&settlement) {
+        // A count of tokens is free, and was not dispatched as billable.
+        if !call.count
+            && let Err(error) = self.shared.journal.append_settlement(&settlement)
+        {
             events::JournalFailed { what: "settlement", error: &error }.emit(&self.shared.metrics);
         }
         let target = &attempt.candidate.target.target;

@@ -86,6 +86,17 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>>
         }
         let upstream = ctx.served.upstream(&provider.id).cloned();
         let credential = credential(provider, ctx).map(|credential| credential.header.clone());
+        let mut grant = None;
+        if provider.source.is_some() {
+            if let Some(holder) = ctx.served.holder(&provider.id).cloned() {
+                grant = holder.grant(&ctx.shared, timeouts.connect).await;
+            }
+            if grant.is_none() {
+                let told = "The gateway has no valid token for this provider.";
+                uncalled(ctx, attempt, renewed, Fault::new(FaultKind::Authentication, told))?;
+                continue;
+            }
+        }
         let found = match upstream {
             Some(upstream) => upstream.peer(&timeouts).await,
             None => Err(stop(ctx, Refusal::Bug { what: "a provider without an upstream" })),
@@ -96,22 +107,28 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>>
                     let first_by = if attempt.terms.call.stream { timeouts.first_byte } else { timeouts.answer };
                     gate.begin(Instant::now() + first_by, timeouts.idle);
                 }
-                ctx.current = Some(Dispatched { attempt, node, credential, renewed, error: None });
+                ctx.current = Some(Dispatched { attempt, node, credential, grant, renewed, error: None });
                 return Ok(Box::new(peer));
             }
-            Err(error) => {
-                // Its name has no address: a failed attempt like any other.
+            Err(_) => {
                 let fault = Fault::new(FaultKind::Connect, "The provider's host name does not resolve.");
-                let node = provider.nodes.first().cloned();
-                let Some(node) = node else { return Err(error) };
-                ctx.current = Some(Dispatched { attempt, node, credential, renewed, error: None });
-                if !ctx.attempt_failed(fault) {
-                    let refusal = exhausted(ctx);
-                    return Err(stop(ctx, refusal));
-                }
+                uncalled(ctx, attempt, renewed, fault)?;
             }
         }
     }
+}
+
+/// An attempt that cannot even begin has failed like any other. Comes back well if another one may be made.
+fn uncalled(ctx: &mut Ctx, attempt: Attempt, renewed: bool, fault: Fault) -> Result<()> {
+    let Some(node) = attempt.candidate.target.target.provider.nodes.first().cloned() else {
+        return Err(stop(ctx, Refusal::Bug { what: "a provider without nodes" }));
+    };
+    ctx.current = Some(Dispatched { attempt, node, credential: None, grant: None, renewed, error: None });
+    if ctx.attempt_failed(fault) {
+        return Ok(());
+    }
+    let refusal = exhausted(ctx);
+    Err(stop(ctx, refusal))
 }
 
 /// Pingora's `upstream_request_filter`: the attempt's own head in place of the caller's.
@@ -120,6 +137,9 @@ pub fn head(session: &Session, head: &mut RequestHeader, ctx: &mut Ctx) -> Resul
     let version = head.version;
     let caller = &session.req_header().headers;
     *head = heads::request(&current.attempt, &current.node, current.credential.as_ref(), caller)?;
+    if let Some(grant) = &current.grant {
+        heads::prove(head, &current.attempt, &current.node, grant, ctx.shared.now().unix_ms / 1_000)?;
+    }
     head.set_version(version);
     Ok(())
 }
@@ -154,7 +174,7 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut error: Box<Error>, r
         error.set_retry(go_on);
         return error;
     }
-    if session.response_written().is_none()
+    if !spoken(session, ctx)
         && let Some(relay) = ctx.current.as_mut().and_then(|current| current.attempt.relay.as_mut())
     {
         relay.take_back();
@@ -192,7 +212,7 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut error: Box<Error>, r
         error.set_retry(true);
         return error;
     }
-    let committed = session.response_written().is_some();
+    let committed = spoken(session, ctx);
     let fault = told.unwrap_or_else(|| classify(&error, answered));
     error.as_up();
     decide(ctx, &mut error, fault);
@@ -230,7 +250,8 @@ pub async fn call_failed(session: &mut Session, error: &Error, ctx: &mut Ctx) ->
         if streaming {
             // The stream has begun: a typed error event, and then an end that no client takes for a good one.
             let asked = ctx.call.as_ref().map(|call| call.asked(&ctx.request_id)).unwrap_or_default();
-            let event = refusal.event(inbound, &asked, &ctx.request_id);
+            let last_words = ctx.broken.as_mut().and_then(|attempt| attempt.last_words(&refusal));
+            let event = last_words.unwrap_or_else(|| refusal.event(inbound, &asked, &ctx.request_id));
             let _ = session.write_response_body(Some(event.into()), false).await;
         }
     }
@@ -268,6 +289,11 @@ pub fn finished<'c>(session: &'c Session, ctx: &'c Ctx, status: u16, gone: bool)
         total_us: ctx.shared.now().since(ctx.started),
         bytes: session.body_bytes_sent(),
     }
+}
+
+/// Whether the caller has been given content, and not only a head and signs of life.
+fn spoken(session: &Session, ctx: &Ctx) -> bool {
+    session.response_written().is_some() && !ctx.gate.as_ref().is_some_and(|gate| gate.early())
 }
 
 fn decide(ctx: &mut Ctx, error: &mut Box<Error>, fault: Fault) {
@@ -321,6 +347,10 @@ fn journal(ctx: &mut Ctx, attempt: &Attempt) -> Result<()> {
     let (Some(call), Some(key)) = (&ctx.call, &ctx.key) else {
         return Err(stop(ctx, Refusal::Bug { what: "an attempt without a caller" }));
     };
+    if call.count {
+        // Free of charge: there is nothing to meter.
+        return Ok(());
+    }
     let intent = attempt.intent(ctx.id, &key.id, key.project.as_deref(), call);
     if let Err(error) = ctx.shared.journal.append_intent(&intent) {
         events::JournalFailed { what: "intent", error: &error }.emit(&ctx.shared.metrics);
@@ -372,8 +402,12 @@ async fn pause(session: &mut Session, ctx: &mut Ctx, wait: Duration) -> Result<(
     }
 }
 
-/// A provider's credential was refused: it is left alone, where there is another.
+/// A provider's credential was refused: it is left alone, where there is another, or renewed, where it can be.
 pub fn bench_credential(ctx: &Ctx, provider: &Arc<Provider>, header: Option<&http::HeaderValue>) {
+    let grant = ctx.current.as_ref().and_then(|current| current.grant.as_ref());
+    if let (Some(grant), Some(holder)) = (grant, ctx.served.holder(&provider.id)) {
+        holder.refused(grant, ctx.shared.now().unix_ms);
+    }
     if provider.credentials.len() < 2 {
         return;
     }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::protocols::http::HttpTask;
@@ -46,6 +46,7 @@ pub const EMPTY_ANSWER: ErrorType = ErrorType::Custom("EmptyAnswer");
 
 /// What the hooks tell the stand-in, and what it hands back when it goes.
 pub struct Gate {
+    keep_alive: Option<KeepAlive>,
     state: Mutex<GateState>,
 }
 
@@ -55,18 +56,32 @@ struct GateState {
     total_by: Instant,
     late: Vec<(HeaderName, HeaderValue)>,
     replacement: Option<Box<ResponseHeader>>,
+    /// The caller has a head and signs of life, but no content.
+    early: bool,
     returned: Option<ServerSession>,
 }
 
+/// How a streaming caller is told that the call still lives while the provider is silent.
+#[derive(Clone, Debug)]
+pub struct KeepAlive {
+    /// What is sent: nothing, in the meaning of the caller's dialect.
+    pub text: &'static [u8],
+    pub every: Duration,
+    pub content_type: &'static str,
+    pub request_id: String,
+}
+
 impl Gate {
-    pub fn new(total_by: Instant) -> Arc<Gate> {
+    pub fn new(total_by: Instant, keep_alive: Option<KeepAlive>) -> Arc<Gate> {
         Arc::new(Gate {
+            keep_alive,
             state: Mutex::new(GateState {
                 first_by: total_by,
                 idle: Duration::from_secs(60),
                 total_by,
                 late: Vec::new(),
                 replacement: None,
+                early: false,
                 returned: None,
             }),
         })
@@ -89,6 +104,12 @@ impl Gate {
     /// A head to send in place of the held one.
     pub fn replace_head(&self, head: Box<ResponseHeader>) {
         self.lock().replacement = Some(head);
+    }
+
+    /// Whether the caller has a head already, and yet no content: another attempt may still be made, but a failure can
+    /// only be told in the stream.
+    pub fn early(&self) -> bool {
+        self.lock().early
     }
 
     fn lock(&self) -> MutexGuard<'_, GateState> {
@@ -148,12 +169,41 @@ impl Downstream {
         if state.total_by <= by { (state.total_by, DEADLINE) } else { (by, what) }
     }
 
+    /// When the caller is to be given a sign of life, if nothing else is written before.
+    fn silent_until(&self) -> Option<Instant> {
+        let keep_alive = self.gate.keep_alive.as_ref()?;
+        self.last_write.checked_add(keep_alive.every)
+    }
+
+    /// Gives the caller a sign of life, and before the first content a head too.
+    ///
+    /// The loop may drop this while it waits for the socket. Nothing is torn by that: the client's buffer was flushed
+    /// after the last write and takes these few bytes whole before anything is awaited, and whatever is written next
+    /// flushes them.
+    async fn keep_alive(&mut self) -> Result<()> {
+        self.last_write = Instant::now();
+        let Some(keep_alive) = &self.gate.keep_alive else { return Ok(()) };
+        let text = Bytes::from_static(keep_alive.text);
+        if self.hold && !mem::replace(&mut self.gate.lock().early, true) {
+            let mut head = ResponseHeader::build(200, Some(4))?;
+            head.insert_header(header::CONTENT_TYPE, keep_alive.content_type)?;
+            head.insert_header(header::CACHE_CONTROL, "no-cache")?;
+            head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+            head.insert_header(super::reply::REQUEST_ID, keep_alive.request_id.as_str())?;
+            self.inner.write_response_header(Box::new(head)).await?;
+        }
+        self.inner.write_response_body(text, false).await
+    }
+
     /// Lets the held head go, with what has become known since.
     fn release(&mut self, tasks: Vec<HttpTask>) -> Vec<HttpTask> {
         self.hold = false;
         let mut all = mem::take(&mut self.held);
         all.extend(tasks);
         let mut state = self.gate.lock();
+        if mem::take(&mut state.early) {
+            all.retain(|task| !matches!(task, HttpTask::Header(..)));
+        }
         if let Some(HttpTask::Header(head, _)) = all.iter_mut().find(|task| matches!(task, HttpTask::Header(..))) {
             if let Some(replacement) = state.replacement.take() {
                 *head = replacement;
@@ -195,7 +245,9 @@ impl CustomSession for Downstream {
 
     async fn read_body_or_idle(&mut self, _no_body_expected: bool) -> Result<Option<Bytes>> {
         loop {
-            let (by, what) = self.patience();
+            let (mut by, what) = self.patience();
+            let sign = self.silent_until().filter(|sign| *sign < by);
+            by = sign.unwrap_or(by);
             let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(by)));
             // Only an earlier end needs the timer at once; a later one is found when the timer fires.
             if timer.deadline() > by || timer.is_elapsed() {
@@ -203,12 +255,13 @@ impl CustomSession for Downstream {
             }
             tokio::select! {
                 read = self.inner.read_body_or_idle(true) => return read,
-                () = timer.as_mut() => {
-                    if Instant::now() >= by {
-                        return Error::e_explain(what, "patience is over");
-                    }
-                }
+                () = timer.as_mut() => {}
                 _ = self.drain.wait_for(|over| *over) => return Error::e_explain(DRAINING, "the process stops"),
+            }
+            match sign {
+                _ if Instant::now() < by => {}
+                Some(_) => self.keep_alive().await?,
+                None => return Error::e_explain(what, "patience is over"),
             }
         }
     }

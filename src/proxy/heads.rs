@@ -1,11 +1,12 @@
 //! Which headers cross, both ways: lists of what may, never of what may not.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{Error, ErrorType, OrErr, Result};
 
-use crate::exchange::Attempt;
-use crate::provider::Node;
+use crate::exchange::{Attempt, Form};
+use crate::provider::sigv4::Unsigned;
+use crate::provider::{Grant, Node, Proof, Source};
 
 /// Request headers of a caller that reach a provider of the same dialect: betas, idempotency, trace context,
 /// organisation.
@@ -77,11 +78,29 @@ pub fn request(
     Ok(head)
 }
 
+/// Adds to a finished head what proves who sends it. `now` is in Unix seconds.
+///
+/// # Errors
+/// As [`request`].
+pub fn prove(head: &mut RequestHeader, attempt: &Attempt, node: &Node, grant: &Grant, now: u64) -> Result<()> {
+    match (&grant.proof, attempt.candidate.target.target.provider.source.as_deref()) {
+        (Proof::Bearer { header: (name, value), .. }, _) => head.insert_header(name.clone(), value),
+        (Proof::Aws(keys), Some(Source::Aws(account))) => {
+            let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
+            let request = Unsigned { method: "POST", host: &node.authority, path, query, body: &attempt.body };
+            let signed = account.sign(keys, &request, now);
+            let signed = signed.or_err(ErrorType::InvalidHTTPHeader, "the configuration makes no header")?;
+            signed.into_iter().try_for_each(|(name, value)| head.insert_header(name, value))
+        }
+        (Proof::Aws(_), _) => Error::e_explain(ErrorType::InternalError, "keys of AWS for another kind of provider"),
+    }
+}
+
 /// The head of the answer, made from the provider's: status, what may cross, and our own.
 ///
 /// # Errors
 /// As [`request`].
-pub fn response(upstream: &ResponseHeader, body: Body) -> Result<Box<ResponseHeader>> {
+pub fn response(upstream: &ResponseHeader, form: Form) -> Result<Box<ResponseHeader>> {
     let mut head = Box::new(ResponseHeader::build(upstream.status, Some(16))?);
     for (name, value) in &upstream.headers {
         let crosses =
@@ -90,34 +109,23 @@ pub fn response(upstream: &ResponseHeader, body: Body) -> Result<Box<ResponseHea
             head.append_header(name.clone(), value)?;
         }
     }
-    match body {
-        Body::AsItCame => {
+    match form {
+        Form::AsItCame => {
             if let Some(length) = upstream.headers.get(header::CONTENT_LENGTH) {
                 head.insert_header(header::CONTENT_LENGTH, length)?;
             } else {
                 head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
             }
         }
-        Body::Stream => {
+        Form::Events => {
             head.insert_header(header::CONTENT_TYPE, "text/event-stream")?;
             head.insert_header(header::CACHE_CONTROL, "no-cache")?;
             head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
         }
-        Body::Json => {
+        Form::Json | Form::Array => {
             head.insert_header(header::CONTENT_TYPE, "application/json")?;
             head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
         }
     }
     Ok(head)
-}
-
-/// What becomes of an answer's body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Body {
-    /// Handed on whole and unchanged.
-    AsItCame,
-    /// A stream of events.
-    Stream,
-    /// Written by us, of another length than the provider's.
-    Json,
 }

@@ -7,12 +7,15 @@ mod admission;
 mod context;
 mod dispatch;
 mod downstream;
+mod fetch;
 mod heads;
 mod intake;
 mod peer;
 mod relaying;
 pub mod reply;
+mod responses;
 mod state;
+pub mod tokens;
 pub mod upkeep;
 
 use std::sync::Arc;

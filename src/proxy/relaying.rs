@@ -9,9 +9,9 @@ use pingora::{Error, ErrorType, Result};
 
 use super::context::{Ctx, ErrorBody};
 use super::dispatch;
-use super::heads::{self, Body};
+use super::heads;
 use super::reply::{self, REQUEST_ID};
-use crate::exchange::{Refusal, Relay};
+use crate::exchange::{Form, Refusal, Relay, Sent};
 use crate::ir::{Fault, FaultKind};
 use crate::policy::price;
 
@@ -26,7 +26,7 @@ pub fn upstream_head(head: &ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     }
     let attempt = &mut current.attempt;
     attempt.status = head.status.as_u16();
-    let is_stream = content_type(head).is_some_and(|kind| kind.starts_with("text/event-stream"));
+    let sent = Sent::by(content_type(head));
     if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         // We asked for identity; what is packed all the same cannot be read for usage, so it is no answer.
         return Err(fail(
@@ -35,7 +35,7 @@ pub fn upstream_head(head: &ResponseHeader, ctx: &mut Ctx) -> Result<()> {
         ));
     }
     if head.status.is_success() {
-        attempt.relay = Some(Relay::new(&attempt.terms, is_stream));
+        attempt.relay = Some(Relay::new(&attempt.terms, sent));
     } else {
         current.error = Some(ErrorBody { head: Some(Box::new(head.clone())), ..ErrorBody::default() });
     }
@@ -46,23 +46,9 @@ pub fn upstream_head(head: &ResponseHeader, ctx: &mut Ctx) -> Result<()> {
 pub fn head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     let Some(current) = &ctx.current else { return Ok(()) };
     let attempt = &current.attempt;
-    if attempt.relay.is_none() {
-        // An error answer: its head is made when its body is known.
-        return Ok(());
-    }
-    let stream = attempt.terms.call.stream;
-    let same = attempt.terms.same_dialect;
-    let whole_and_same =
-        same && !stream && attempt.terms.snapshot.cost_in_body != crate::config::snapshot::CostInBody::Always;
-    let body = match (stream, whole_and_same) {
-        (true, _) if same && !content_type(head).is_some_and(|kind| kind.starts_with("text/event-stream")) => {
-            Body::AsItCame
-        }
-        (true, _) => Body::Stream,
-        (false, true) => Body::AsItCame,
-        (false, false) => Body::Json,
-    };
-    let mut made = heads::response(head, body)?;
+    // An error answer: its head is made when its body is known.
+    let Some(relay) = &attempt.relay else { return Ok(()) };
+    let mut made = heads::response(head, relay.form(&attempt.terms))?;
     name_call(&mut made, ctx);
     *head = *made;
     Ok(())
@@ -93,6 +79,16 @@ pub fn chunk(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
         Err(fault) => return Err(fail(ctx, fault)),
     }
     let facts = relay.facts();
+    if let (Some(keeping), Some(bytes)) = (&mut ctx.keeping, &body) {
+        keeping.keeper.see(bytes);
+    }
+    // Before the last bytes go out: the caller may come back with the answer's id at once.
+    if facts.whole
+        && let (Some(keeping), Some(key)) = (ctx.keeping.take(), &ctx.key)
+        && let Some(kept) = keeping.keeper.kept(keeping.input, keeping.previous)
+    {
+        ctx.shared.responses.keep(&key.id, kept, now.unix_ms / 1_000);
+    }
     if !before && facts.content {
         attempt.first = Some(now);
     }
@@ -211,9 +207,8 @@ fn error_answer(body: &mut Option<Bytes>, ctx: &mut Ctx) -> Result<()> {
     let raw: Bytes = error.parts.concat().into();
     let Some(fault) = read_error(&error, &raw, ctx) else { return Ok(()) };
     let Some(current) = &ctx.current else { return Ok(()) };
-    let provider = current.attempt.candidate.target.target.provider.clone();
     let same = current.attempt.terms.same_dialect;
-    let leaks = provider.credentials.iter().any(|credential| contains(&raw, credential.secret.expose().as_bytes()));
+    let leaks = current.secrets().any(|secret| memchr::memmem::find(&raw, secret.as_bytes()).is_some());
     if ctx.attempt_failed(fault.clone()) {
         ctx.decided = Some(true);
         let mut retry = Error::explain(ErrorType::HTTPStatus(fault.status.unwrap_or(502)), "the provider refused");
@@ -225,9 +220,17 @@ fn error_answer(body: &mut Option<Bytes>, ctx: &mut Ctx) -> Result<()> {
     let refusal = ctx.plan.as_ref().map_or(Refusal::Bug { what: "an answer without a plan" }, |plan| plan.exhausted());
     let own_account =
         matches!(fault.kind, FaultKind::Authentication | FaultKind::Permission | FaultKind::QuotaExhausted);
+    let early = ctx.gate.as_ref().is_some_and(|gate| gate.early());
+    if let Some(inbound) = ctx.dialect.inbound.filter(|_| early) {
+        // The caller has a head already: the failure can only be told in its stream.
+        let asked = ctx.call.as_ref().map(|call| call.asked(&ctx.request_id)).unwrap_or_default();
+        *body = Some(refusal.event(inbound, &asked, &ctx.request_id).into());
+        ctx.refusal = Some(refusal);
+        return Ok(());
+    }
     let (mut head, told) = if same && !leaks && !own_account && !raw.is_empty() {
         let mut head = match &error.head {
-            Some(upstream) => heads::response(upstream, Body::AsItCame)?,
+            Some(upstream) => heads::response(upstream, Form::AsItCame)?,
             None => Box::new(ResponseHeader::build(502, None)?),
         };
         head.insert_header(REQUEST_ID, &ctx.request_id)?;
@@ -277,16 +280,11 @@ fn retry_after(head: &ResponseHeader, now: u64) -> Option<Duration> {
 /// Takes our own credentials out of a provider's sentence, should it repeat them.
 fn scrub(fault: &mut Fault, ctx: &Ctx) {
     let Some(current) = &ctx.current else { return };
-    for credential in &current.attempt.candidate.target.target.provider.credentials {
-        let secret = credential.secret.expose();
-        if !secret.is_empty() && fault.message.contains(secret) {
+    for secret in current.secrets() {
+        if fault.message.contains(secret) {
             fault.message = fault.message.replace(secret, "[secret]");
         }
     }
-}
-
-fn contains(body: &[u8], secret: &[u8]) -> bool {
-    !secret.is_empty() && memchr::memmem::find(body, secret).is_some()
 }
 
 fn content_type(head: &ResponseHeader) -> Option<&str> {

@@ -6,15 +6,17 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::intake::Buffered;
 use super::peer::Upstream;
+use super::tokens::Holder;
 use crate::config::Snapshot;
 use crate::exchange::record::Id;
 use crate::policy::{Live, Moment};
 use crate::store::journal::Journal;
 use crate::store::ledger::Ledger;
+use crate::store::responses::Responses;
 use crate::telemetry::Metrics;
 
 /// One process's state.
@@ -23,6 +25,7 @@ pub struct Shared {
     pub live: Live,
     pub journal: Arc<Journal>,
     pub ledger: Arc<Ledger>,
+    pub responses: Arc<Responses>,
     pub metrics: Arc<Metrics>,
     pub buffered: Arc<Buffered>,
     clock: Clock,
@@ -31,16 +34,20 @@ pub struct Shared {
     pub cut: watch::Sender<bool>,
     /// Turns true when the process has been told to stop: no new calls.
     pub stopping: watch::Sender<bool>,
+    /// Told each time a new snapshot is in place; the service that keeps tokens listens.
+    pub swapped: Notify,
 }
 
-/// A snapshot with what was made from it for connecting.
+/// A snapshot with what was made from it for connecting and for proving who we are.
 pub struct Served {
     pub snapshot: Arc<Snapshot>,
     upstreams: HashMap<String, Arc<Upstream>>,
+    holders: HashMap<String, Arc<Holder>>,
 }
 
 impl Served {
-    /// Upstreams of providers that did not change are kept, with their addresses, pools and health.
+    /// Upstreams of providers that did not change are kept, with their addresses, pools and health; so are credentials
+    /// whose source did not change.
     pub fn new(snapshot: Arc<Snapshot>, before: Option<&Served>) -> Served {
         let upstreams = snapshot
             .providers
@@ -52,11 +59,29 @@ impl Served {
                 (provider.id.clone(), kept.cloned().unwrap_or_else(|| Arc::new(Upstream::new(provider.clone()))))
             })
             .collect();
-        Served { snapshot, upstreams }
+        let holders = snapshot
+            .providers
+            .iter()
+            .filter_map(|provider| {
+                let kept =
+                    before.and_then(|before| before.holders.get(&provider.id)).filter(|kept| kept.serves(provider));
+                Some((provider.id.clone(), kept.cloned().or_else(|| Holder::new(provider))?))
+            })
+            .collect();
+        Served { snapshot, upstreams, holders }
     }
 
     pub fn upstream(&self, provider: &str) -> Option<&Arc<Upstream>> {
         self.upstreams.get(provider)
+    }
+
+    /// What holds the credential of a provider, where that is more than a key.
+    pub fn holder(&self, provider: &str) -> Option<&Arc<Holder>> {
+        self.holders.get(provider)
+    }
+
+    pub fn holders(&self) -> impl Iterator<Item = &Arc<Holder>> {
+        self.holders.values()
     }
 
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
@@ -69,6 +94,7 @@ impl Shared {
         snapshot: Arc<Snapshot>,
         journal: Arc<Journal>,
         ledger: Arc<Ledger>,
+        responses: Arc<Responses>,
         metrics: Arc<Metrics>,
     ) -> Arc<Shared> {
         Arc::new(Shared {
@@ -76,12 +102,14 @@ impl Shared {
             live: Live::default(),
             journal,
             ledger,
+            responses,
             metrics,
             buffered: Arc::default(),
             clock: Clock::default(),
             in_flight: Arc::default(),
             cut: watch::Sender::new(false),
             stopping: watch::Sender::new(false),
+            swapped: Notify::new(),
         })
     }
 
@@ -93,6 +121,7 @@ impl Shared {
     pub fn swap(&self, snapshot: Arc<Snapshot>) {
         let next = Served::new(snapshot, Some(&self.served.load()));
         self.served.store(Arc::new(next));
+        self.swapped.notify_one();
     }
 
     pub fn now(&self) -> Moment {

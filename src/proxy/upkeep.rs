@@ -20,6 +20,8 @@ use crate::telemetry::events;
 const WATCH: Duration = Duration::from_secs(1);
 /// How often names are resolved again.
 const RESOLVE: Duration = Duration::from_secs(30);
+/// How often what is too old is deleted.
+const EXPIRE: Duration = Duration::from_secs(600);
 /// How often it is asked whose health check is due.
 const CHECK: Duration = Duration::from_millis(500);
 /// How long streams have to say goodbye once they are cut.
@@ -133,6 +135,34 @@ impl BackgroundService for Resolver {
                         }
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Deletes what is kept no longer.
+pub struct Retention {
+    pub shared: Arc<Shared>,
+}
+
+#[async_trait]
+impl BackgroundService for Retention {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut ticks = interval(EXPIRE);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = shutdown.changed() => return,
+                _ = ticks.tick() => {}
+            }
+            // Where nothing is kept any more, what was kept before goes too.
+            let keep = self.shared.served().snapshot.keep_responses.unwrap_or_default();
+            let before = (self.shared.now().unix_ms / 1_000).saturating_sub(keep.as_secs());
+            let store = self.shared.responses.clone();
+            match tokio::task::spawn_blocking(move || store.expire(before)).await {
+                Ok(Ok(0)) | Err(_) => {}
+                Ok(Ok(deleted)) => tracing::info!(deleted, "kept responses came to their age"),
+                Ok(Err(error)) => tracing::error!(%error, "kept responses cannot be deleted"),
             }
         }
     }

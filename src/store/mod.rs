@@ -1,10 +1,12 @@
-//! Floor 8: what outlives a call: the journal of attempts, and the ledger it drains into.
+//! Floor 8: what outlives a call: the journal of attempts, the ledger it drains into, and answers that callers come back
+//! to.
 
 mod books;
 mod drain;
 pub mod journal;
 pub mod ledger;
 mod query;
+pub mod responses;
 mod segment;
 pub mod usage;
 mod worker;

@@ -147,6 +147,44 @@ impl ReloadFailed<'_> {
     }
 }
 
+/// A provider's token was fetched.
+pub struct TokenRenewed<'e> {
+    pub provider: &'e str,
+    /// When it ends, in Unix milliseconds.
+    pub expires: u64,
+}
+
+impl TokenRenewed<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.token_refreshes.with_label_values(&[self.provider, "ok"]).inc();
+        metrics.token_expiry.with_label_values(&[self.provider]).set(self.expires as f64 / 1e3);
+        tracing::debug!(provider = self.provider, expires_ms = self.expires, "a provider's token was renewed");
+    }
+}
+
+/// A provider's token could not be fetched.
+pub struct TokenFailed<'e> {
+    pub provider: &'e str,
+    pub cause: &'e str,
+    /// Until the next try.
+    pub pause: Duration,
+    /// The one before is still good.
+    pub good: bool,
+}
+
+impl TokenFailed<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.token_refreshes.with_label_values(&[self.provider, "failed"]).inc();
+        let seconds = self.pause.as_secs_f64();
+        let (provider, cause) = (self.provider, clean(self.cause));
+        if self.good {
+            tracing::warn!(provider, %cause, seconds, "a provider's token was not renewed; the old one still serves");
+        } else {
+            tracing::error!(provider, %cause, seconds, "there is no token for a provider: its calls fail");
+        }
+    }
+}
+
 /// A record could not be appended to the journal.
 pub struct JournalFailed<'e> {
     pub what: &'static str,

@@ -32,6 +32,8 @@ pub struct Metrics {
     pub reload_time: Gauge,
     pub config_info: GaugeVec,
     pub journal_errors: IntCounterVec,
+    pub token_refreshes: IntCounterVec,
+    pub token_expiry: GaugeVec,
     pub streams_cut: IntCounter,
     pub log_dropped: IntCounter,
     pub panics: IntCounter,
@@ -147,6 +149,19 @@ impl Metrics {
                 "journal_errors_total",
                 "Records that could not be appended to the journal.",
                 &["record"],
+            ),
+            token_refreshes: counters(
+                &registry,
+                "token_refreshes_total",
+                "Tokens fetched for providers, by result.",
+                &["provider", "result"],
+            ),
+            token_expiry: registered(
+                &registry,
+                GaugeVec::new(
+                    opts("token_expiry_timestamp_seconds", "When a provider's token ends; it is renewed before."),
+                    &["provider"],
+                ),
             ),
             streams_cut: registered(
                 &registry,

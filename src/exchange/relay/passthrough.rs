@@ -90,7 +90,7 @@ impl PassStream {
         };
         let out = if self.hide_usage { self.without_usage(chunk, &watch, end || ended) } else { chunk };
         if let Err(error) = read {
-            return Err(Broken::after(broken_frame(&error), Some(out)));
+            return Err(Broken::after(broken_frame(error.into()), Some(out)));
         }
         if let Some(fault) = fault {
             // The provider's own error event is in its caller's dialect: it passes as it is.

@@ -2,11 +2,12 @@
 
 use super::passthrough::{Gathered, not_an_answer};
 use super::*;
+use crate::wire::json::Text;
 use crate::wire::scan;
 
 /// A stream translated frame by frame.
 pub struct TransStream {
-    frames: sse::Decoder,
+    frames: frames::Decoder,
     decoder: Box<dyn StreamDecoder>,
     encoder: Box<dyn StreamEncoder>,
     /// Written, and not yet handed out.
@@ -19,7 +20,7 @@ pub struct TransStream {
 type Costs = Vec<(String, String)>;
 
 impl TransStream {
-    pub fn new(frames: sse::Decoder, decoder: Box<dyn StreamDecoder>, encoder: Box<dyn StreamEncoder>) -> Self {
+    pub fn new(frames: frames::Decoder, decoder: Box<dyn StreamDecoder>, encoder: Box<dyn StreamEncoder>) -> Self {
         TransStream { frames, decoder, encoder, out: Vec::new(), costs: Costs::new() }
     }
 
@@ -46,7 +47,7 @@ impl TransStream {
             read = self.frames.end(&mut each);
         }
         if let Err(error) = read {
-            fault.get_or_insert(broken_frame(&error));
+            fault.get_or_insert(broken_frame(error));
         }
         if end && fault.is_none() {
             let mut emit = |event: Event<'_>| {
@@ -66,6 +67,131 @@ impl TransStream {
             None => Ok(bytes),
         }
     }
+
+    /// The caller's stream ends in an error, in the form that its dialect has for that.
+    pub fn last_words(&mut self, refusal: &Refusal, terms: &Terms) -> Vec<u8> {
+        let mut out = Vec::with_capacity(512);
+        let shown = Shown { cached: false, costs: &self.costs, now: terms.now, asked: terms.asked() };
+        let told = refusal.shaped(&terms.request_id, |shape| self.encoder.error(shape, &shown, &mut out));
+        if told { out } else { refusal.event(terms.inbound, &terms.asked(), &terms.request_id) }
+    }
+}
+
+/// A stream gathered, and told whole at its end.
+pub struct TransGather {
+    frames: frames::Decoder,
+    decoder: Box<dyn StreamDecoder>,
+    collector: Collector,
+    size: usize,
+    most: usize,
+}
+
+impl TransGather {
+    pub fn new(frames: frames::Decoder, decoder: Box<dyn StreamDecoder>, origin: Origin, most: usize) -> Self {
+        TransGather { frames, decoder, collector: Collector::new(origin), size: 0, most }
+    }
+
+    pub fn chunk(
+        &mut self,
+        chunk: &[u8],
+        end: bool,
+        facts: &mut Facts,
+        terms: &Terms,
+    ) -> Result<Option<Bytes>, Box<Broken>> {
+        self.size += chunk.len();
+        if self.size > self.most {
+            return Err(too_large(self.most).into());
+        }
+        let mut fault: Option<Fault> = None;
+        let (decoder, collector) = (&mut self.decoder, &mut self.collector);
+        let mut take = |event: Event<'_>, fault: &mut Option<Fault>| {
+            if fault.is_none() {
+                note(&event, facts, fault);
+                collector.event(&event);
+            }
+        };
+        let mut each = |frame: sse::Frame<'_>| {
+            if fault.is_some() || frame.comment {
+                return;
+            }
+            let mut told = None;
+            let read = decoder.frame(&frame, &mut |event| take(event, &mut told));
+            fault = told.or(read.err());
+        };
+        let mut read = self.frames.push(chunk, &mut each);
+        if end && read.is_ok() {
+            read = self.frames.end(&mut each);
+        }
+        if let Err(error) = read {
+            fault.get_or_insert(broken_frame(error));
+        }
+        if end && fault.is_none() {
+            let mut told = None;
+            let read = self.decoder.end(&mut |event| take(event, &mut told));
+            fault = told.or(read.err());
+        }
+        if let Some(fault) = fault {
+            return Err(fault.into());
+        }
+        if !end {
+            return Ok(None);
+        }
+        if !facts.whole {
+            return Err(truncated().into());
+        }
+        let mut response = std::mem::take(&mut self.collector).into_response();
+        complete(&mut response, terms);
+        if response.candidates.is_empty() {
+            return Err(not_an_answer("it has no content.").into());
+        }
+        let mut out = Vec::with_capacity(self.size);
+        tell(&response, &mut out, facts, terms);
+        Ok(Some(out.into()))
+    }
+}
+
+/// Names the answer and its model where the provider did not (Bedrock, Cohere).
+fn complete(response: &mut Response<'_>, terms: &Terms) {
+    if response.id.is_empty() {
+        response.id = terms.answer_id.clone().into();
+    }
+    if response.model.is_empty() {
+        response.model = terms.target.target.model.clone().into();
+    }
+}
+
+/// Notes what an event tells of the answer.
+fn note(event: &Event<'_>, facts: &mut Facts, fault: &mut Option<Fault>) {
+    match event {
+        Event::Open { .. } | Event::Delta { .. } | Event::Finish { .. } => {
+            facts.content = true;
+            facts.pieces += 1;
+        }
+        Event::Usage(usage) => facts.usage = Some(*usage),
+        Event::End => facts.whole = true,
+        Event::Fault(told) => *fault = Some(told.clone()),
+        _ => {}
+    }
+}
+
+/// What the provider says, or else what we know.
+fn named<'t>(theirs: &'t Text<'_>, ours: &'t str) -> Text<'t> {
+    if theirs.is_empty() { ours.into() } else { theirs.reborrow() }
+}
+
+/// Writes a whole answer for the caller.
+fn tell(response: &Response<'_>, out: &mut Vec<u8>, facts: &mut Facts, terms: &Terms) {
+    facts.usage = response.usage;
+    let costs = match terms.snapshot.cost_in_body {
+        CostInBody::Never => Vec::new(),
+        _ => terms.costs(response.usage.as_ref()),
+    };
+    let shown = Shown { cached: false, costs: &costs, now: terms.now, asked: terms.asked() };
+    terms.inbound.encode(response, &shown, out, &mut facts.losses);
+    facts.pieces = pieces(response);
+    facts.content = true;
+    facts.whole = true;
+    facts.committed = true;
 }
 
 /// Notes what an event tells, and writes it for the caller.
@@ -81,22 +207,28 @@ fn show(
     if fault.is_some() {
         return;
     }
+    note(event, facts, fault);
+    // Some providers name neither the answer nor the model (Bedrock, Cohere).
+    let whole;
+    let event = match event {
+        Event::Start { id, model, created, service_tier, fingerprint, extras } if id.is_empty() || model.is_empty() => {
+            whole = Event::Start {
+                id: named(id, &terms.answer_id),
+                model: named(model, &terms.target.target.model),
+                created: *created,
+                service_tier: service_tier.clone(),
+                fingerprint: fingerprint.clone(),
+                extras: extras.clone(),
+            };
+            &whole
+        }
+        other => other,
+    };
     match event {
-        Event::Open { .. } | Event::Delta { .. } | Event::Finish { .. } => {
-            facts.content = true;
-            facts.pieces += 1;
+        Event::Usage(usage) if terms.snapshot.cost_in_body != CostInBody::Never => {
+            *costs = terms.costs(Some(usage));
         }
-        Event::Usage(usage) => {
-            facts.usage = Some(*usage);
-            if terms.snapshot.cost_in_body != CostInBody::Never {
-                *costs = terms.costs(Some(usage));
-            }
-        }
-        Event::End => facts.whole = true,
-        Event::Fault(told) => {
-            *fault = Some(told.clone());
-            return;
-        }
+        Event::Fault(_) => return,
         _ => {}
     }
     let shown = Shown { cached: false, costs, now: terms.now, asked: terms.asked() };
@@ -129,7 +261,8 @@ impl TransWhole {
         if members.raw(&body, "error").is_some_and(|error| !error.is_null()) {
             return Err(terms.outbound.fault(200, &body).into());
         }
-        let response = terms.outbound.decode(&body).map_err(|error| not_an_answer(&error.to_string()))?;
+        let mut response = terms.outbound.decode(&body).map_err(|error| not_an_answer(&error.to_string()))?;
+        complete(&mut response, terms);
         if response.candidates.is_empty() {
             return Err(not_an_answer("it has no content.").into());
         }
@@ -140,14 +273,7 @@ impl TransWhole {
             response
                 .events(&mut |event| show(&event, encoder.as_mut(), &mut out, facts, terms, &mut costs, &mut fault));
         } else {
-            facts.usage = response.usage;
-            let costs = match terms.snapshot.cost_in_body {
-                CostInBody::Never => Vec::new(),
-                _ => terms.costs(response.usage.as_ref()),
-            };
-            let shown = Shown { cached: false, costs: &costs, now: terms.now, asked: terms.asked() };
-            terms.inbound.encode(&response, &shown, &mut out, &mut facts.losses);
-            facts.pieces = pieces(&response);
+            tell(&response, &mut out, facts, terms);
         }
         facts.content = true;
         facts.whole = true;
