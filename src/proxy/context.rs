@@ -41,11 +41,11 @@ pub struct Ctx {
     /// Watches an answer that is to be kept.
     pub keeping: Option<Box<Keeping>>,
     /// Prepared and not yet dispatched.
-    pub prepared: Option<Attempt>,
+    pub prepared: Option<Box<Attempt>>,
     /// Dispatched.
     pub current: Option<Dispatched>,
     /// Settled, after its stream had begun: what its end looks like depends on what was written.
-    pub broken: Option<Attempt>,
+    pub broken: Option<Box<Attempt>>,
     /// Why the call is refused, once it is.
     pub refusal: Option<Refusal>,
     /// An attempt was settled already when its error reaches `error_while_proxy`: whether another is to be made.
@@ -68,7 +68,7 @@ pub struct Keeping {
 
 /// An attempt under way.
 pub struct Dispatched {
-    pub attempt: Attempt,
+    pub attempt: Box<Attempt>,
     pub node: Node,
     pub credential: Option<(HeaderName, HeaderValue)>,
     /// A credential that holds for a while.

@@ -19,7 +19,7 @@ use crate::telemetry::access_log::Finished;
 use crate::telemetry::events;
 
 /// The next attempt that can be made, prepared, and the pause to take before it.
-pub fn next_after_pause(ctx: &mut Ctx) -> Result<(Attempt, Duration), Refusal> {
+pub fn next_after_pause(ctx: &mut Ctx) -> Result<(Box<Attempt>, Duration), Refusal> {
     let mut unfit: Option<Refusal> = None;
     loop {
         let now = ctx.shared.now();
@@ -41,7 +41,7 @@ pub fn next_after_pause(ctx: &mut Ctx) -> Result<(Attempt, Duration), Refusal> {
             now,
         };
         match Attempt::prepare(&making, candidate) {
-            Ok(attempt) => return Ok((attempt, wait)),
+            Ok(attempt) => return Ok((Box::new(attempt), wait)),
             Err(Unfit::Request(refusal)) => return Err(refusal),
             Err(Unfit::Target(refusal)) => {
                 unfit.get_or_insert(refusal);
@@ -52,7 +52,7 @@ pub fn next_after_pause(ctx: &mut Ctx) -> Result<(Attempt, Duration), Refusal> {
 }
 
 /// The first attempt of a call, which is never paused before.
-pub fn next(ctx: &mut Ctx) -> Result<Attempt, Refusal> {
+pub fn next(ctx: &mut Ctx) -> Result<Box<Attempt>, Refusal> {
     next_after_pause(ctx).map(|(attempt, _)| attempt)
 }
 

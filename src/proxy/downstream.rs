@@ -58,7 +58,7 @@ struct GateState {
     replacement: Option<Box<ResponseHeader>>,
     /// The caller has a head and signs of life, but no content.
     early: bool,
-    returned: Option<ServerSession>,
+    returned: Option<Box<ServerSession>>,
 }
 
 /// How a streaming caller is told that the call still lives while the provider is silent.
@@ -119,9 +119,8 @@ impl Gate {
 
 /// Puts the stand-in in the place of the client's session.
 pub fn install(session: &mut Session, gate: Arc<Gate>, drain: watch::Receiver<bool>) {
-    let inner = mem::replace(&mut *session.downstream_session, absent());
-    let stand_in =
-        Downstream { inner, held: Vec::new(), hold: true, last_write: Instant::now(), timer: None, drain, gate };
+    let inner = mem::replace(&mut session.downstream_session, Box::new(absent()));
+    let stand_in = Downstream { inner, held: None, hold: true, last_write: Instant::now(), timer: None, drain, gate };
     *session.downstream_session = ServerSession::new_custom(Box::new(stand_in));
 }
 
@@ -131,9 +130,9 @@ pub fn restore(session: &mut Session, gate: &Gate) {
         return;
     }
     // Dropping the stand-in makes it hand its session to the gate.
-    drop(mem::replace(&mut *session.downstream_session, absent()));
+    *session.downstream_session = absent();
     if let Some(inner) = gate.lock().returned.take() {
-        *session.downstream_session = inner;
+        session.downstream_session = inner;
     }
 }
 
@@ -143,9 +142,9 @@ fn absent() -> ServerSession {
 }
 
 struct Downstream {
-    inner: ServerSession,
-    /// Tasks of this attempt that wait for the first body byte: at most the head.
-    held: Vec<HttpTask>,
+    inner: Box<ServerSession>,
+    /// The head of this attempt's answer, while it waits for the first body byte.
+    held: Option<HttpTask>,
     /// Nothing has been sent to the client yet.
     hold: bool,
     last_write: Instant,
@@ -156,7 +155,7 @@ struct Downstream {
 
 impl Drop for Downstream {
     fn drop(&mut self) {
-        self.gate.lock().returned = Some(mem::replace(&mut self.inner, absent()));
+        self.gate.lock().returned = Some(mem::replace(&mut self.inner, Box::new(absent())));
     }
 }
 
@@ -196,15 +195,16 @@ impl Downstream {
     }
 
     /// Lets the held head go, with what has become known since.
-    fn release(&mut self, tasks: Vec<HttpTask>) -> Vec<HttpTask> {
+    fn release(&mut self, mut tasks: Vec<HttpTask>) -> Vec<HttpTask> {
         self.hold = false;
-        let mut all = mem::take(&mut self.held);
-        all.extend(tasks);
+        if let Some(head) = self.held.take() {
+            tasks.insert(0, head);
+        }
         let mut state = self.gate.lock();
         if mem::take(&mut state.early) {
-            all.retain(|task| !matches!(task, HttpTask::Header(..)));
+            tasks.retain(|task| !matches!(task, HttpTask::Header(..)));
         }
-        if let Some(HttpTask::Header(head, _)) = all.iter_mut().find(|task| matches!(task, HttpTask::Header(..))) {
+        if let Some(HttpTask::Header(head, _)) = tasks.iter_mut().find(|task| matches!(task, HttpTask::Header(..))) {
             if let Some(replacement) = state.replacement.take() {
                 *head = replacement;
             }
@@ -213,7 +213,7 @@ impl Downstream {
                 let _ = head.insert_header(name, value);
             }
         }
-        all
+        tasks
     }
 }
 
@@ -240,7 +240,7 @@ impl CustomSession for Downstream {
 
     fn enable_retry_buffering(&mut self) {
         // Called at the start of every attempt.
-        self.held.clear();
+        self.held = None;
     }
 
     async fn read_body_or_idle(&mut self, _no_body_expected: bool) -> Result<Option<Bytes>> {
@@ -285,7 +285,9 @@ impl CustomSession for Downstream {
             _ => true,
         });
         if !ready {
-            self.held.extend(tasks.into_iter().filter(|task| matches!(task, HttpTask::Header(..))));
+            // The last one: those before it are informational.
+            let head = tasks.into_iter().rfind(|task| matches!(task, HttpTask::Header(..)));
+            self.held = head.or(self.held.take());
             return Ok(false);
         }
         let tasks = self.release(tasks);
