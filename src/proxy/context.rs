@@ -12,7 +12,8 @@ use pingora::http::ResponseHeader;
 
 use super::downstream::Gate;
 use super::intake::Share;
-use super::state::{InFlight, Served, Shared};
+use super::peer::Place;
+use super::state::{InFlight, Served, Shared, Way};
 use crate::config::snapshot::Key;
 use crate::dialect::{Dialect, openai_chat};
 use crate::exchange::conversation::Keeper;
@@ -21,7 +22,7 @@ use crate::exchange::record::Id;
 use crate::exchange::{Attempt, Call, Plan, Refusal};
 use crate::ir::Fault;
 use crate::policy::Moment;
-use crate::provider::{Grant, Node};
+use crate::provider::Grant;
 use crate::telemetry::events;
 
 pub struct Ctx {
@@ -69,7 +70,8 @@ pub struct Keeping {
 /// An attempt under way.
 pub struct Dispatched {
     pub attempt: Box<Attempt>,
-    pub node: Node,
+    /// Whereto; `None` for one that could not even begin.
+    pub to: Option<(Arc<Way>, Arc<Place>)>,
     pub credential: Option<(HeaderName, HeaderValue)>,
     /// A credential that holds for a while.
     pub grant: Option<Arc<Grant>>,

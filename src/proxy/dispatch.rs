@@ -84,7 +84,9 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>>
             }
             ctx.attempts = attempt.number;
         }
-        let upstream = ctx.served.upstream(&provider.id).cloned();
+        let Some(way) = ctx.served.way(&provider.id).cloned() else {
+            return Err(stop(ctx, Refusal::Bug { what: "a provider without a way to it" }));
+        };
         let credential = credential(provider, ctx).map(|credential| credential.header.clone());
         let mut grant = None;
         if provider.source.is_some() {
@@ -97,18 +99,15 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>>
                 continue;
             }
         }
-        let found = match upstream {
-            Some(upstream) => upstream.peer(&timeouts).await,
-            None => Err(stop(ctx, Refusal::Bug { what: "a provider without an upstream" })),
-        };
-        match found {
-            Ok(Peer { peer, node }) => {
+        match way.upstream.peer(&timeouts).await {
+            Ok(Peer { peer, place }) => {
                 if let Some(gate) = &ctx.gate {
                     let first_by = if attempt.terms.call.stream { timeouts.first_byte } else { timeouts.answer };
                     gate.begin(Instant::now() + first_by, timeouts.idle);
                 }
-                ctx.current = Some(Dispatched { attempt, node, credential, grant, renewed, error: None });
-                return Ok(Box::new(peer));
+                let to = Some((way, place));
+                ctx.current = Some(Dispatched { attempt, to, credential, grant, renewed, error: None });
+                return Ok(peer);
             }
             Err(_) => {
                 let fault = Fault::new(FaultKind::Connect, "The provider's host name does not resolve.");
@@ -119,11 +118,8 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>>
 }
 
 /// An attempt that cannot even begin has failed like any other. Comes back well if another one may be made.
-fn uncalled(ctx: &mut Ctx, attempt: Attempt, renewed: bool, fault: Fault) -> Result<()> {
-    let Some(node) = attempt.candidate.target.target.provider.nodes.first().cloned() else {
-        return Err(stop(ctx, Refusal::Bug { what: "a provider without nodes" }));
-    };
-    ctx.current = Some(Dispatched { attempt, node, credential: None, grant: None, renewed, error: None });
+fn uncalled(ctx: &mut Ctx, attempt: Box<Attempt>, renewed: bool, fault: Fault) -> Result<()> {
+    ctx.current = Some(Dispatched { attempt, to: None, credential: None, grant: None, renewed, error: None });
     if ctx.attempt_failed(fault) {
         return Ok(());
     }
@@ -134,11 +130,12 @@ fn uncalled(ctx: &mut Ctx, attempt: Attempt, renewed: bool, fault: Fault) -> Res
 /// Pingora's `upstream_request_filter`: the attempt's own head in place of the caller's.
 pub fn head(session: &Session, head: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
     let Some(current) = &ctx.current else { return Ok(()) };
+    let Dispatched { attempt, to: Some((way, place)), credential, grant, .. } = current else { return Ok(()) };
     let version = head.version;
     let caller = &session.req_header().headers;
-    *head = heads::request(&current.attempt, &current.node, current.credential.as_ref(), caller)?;
-    if let Some(grant) = &current.grant {
-        heads::prove(head, &current.attempt, &current.node, grant, ctx.shared.now().unix_ms / 1_000)?;
+    *head = heads::request(attempt, way, place, credential.as_ref(), caller)?;
+    if let Some(grant) = grant {
+        heads::prove(head, attempt, &place.node, grant, ctx.shared.now().unix_ms / 1_000)?;
     }
     head.set_version(version);
     Ok(())

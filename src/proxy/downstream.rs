@@ -20,7 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::protocols::http::HttpTask;
@@ -54,7 +54,7 @@ struct GateState {
     first_by: Instant,
     idle: Duration,
     total_by: Instant,
-    late: Vec<(HeaderName, HeaderValue)>,
+    late: Vec<(&'static str, HeaderValue)>,
     replacement: Option<Box<ResponseHeader>>,
     /// The caller has a head and signs of life, but no content.
     early: bool,
@@ -97,7 +97,7 @@ impl Gate {
     }
 
     /// Headers to add to the held head when it is let go.
-    pub fn add_headers(&self, headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>) {
+    pub fn add_headers(&self, headers: impl IntoIterator<Item = (&'static str, HeaderValue)>) {
         self.lock().late.extend(headers);
     }
 

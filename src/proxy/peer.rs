@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use http::HeaderValue;
 use pingora::lb::discovery::ServiceDiscovery;
 use pingora::lb::health_check::{HealthCheck as _, HttpHealthCheck};
 use pingora::lb::selection::RoundRobin;
@@ -37,7 +38,7 @@ const WRITE: Duration = Duration::from_secs(120);
 /// The addresses of one provider.
 pub struct Upstream {
     provider: Arc<Provider>,
-    nodes: Vec<Arc<NodeAddresses>>,
+    places: Vec<Arc<Place>>,
     /// Several equal nodes, chosen among by weight and health.
     pool: Option<LoadBalancer<RoundRobin>>,
     ca: Option<Arc<CaType>>,
@@ -46,27 +47,35 @@ pub struct Upstream {
 
 /// A chosen node.
 pub struct Peer {
-    pub peer: HttpPeer,
-    pub node: Node,
+    pub peer: Box<HttpPeer>,
+    pub place: Arc<Place>,
 }
 
-struct NodeAddresses {
-    node: Node,
+/// A node and its addresses.
+pub struct Place {
+    pub node: Node,
+    /// Value of the `host` header; the configuration has checked that there is one.
+    pub host: Option<HeaderValue>,
     resolved: ArcSwap<Vec<SocketAddr>>,
     turn: AtomicUsize,
 }
 
 impl Upstream {
     pub fn new(provider: Arc<Provider>) -> Upstream {
-        let nodes: Vec<_> = provider.nodes.iter().map(|node| Arc::new(NodeAddresses::new(node.clone()))).collect();
-        let pool = (nodes.len() > 1 || provider.health_check.is_some()).then(|| pool(&provider, &nodes));
+        let places: Vec<_> = provider.nodes.iter().map(|node| Arc::new(Place::new(node.clone()))).collect();
+        let pool = (places.len() > 1 || provider.health_check.is_some()).then(|| pool(&provider, &places));
         let ca = provider.tls.ca.as_ref().and_then(|pem| authorities(pem));
         let group = group(&provider);
-        Upstream { provider, nodes, pool, ca, group }
+        Upstream { provider, places, pool, ca, group }
     }
 
     pub fn provider(&self) -> &Arc<Provider> {
         &self.provider
+    }
+
+    /// The first of the nodes, to name where none can be reached.
+    pub fn first(&self) -> Option<&Arc<Place>> {
+        self.places.first()
     }
 
     /// The peer for one attempt.
@@ -74,13 +83,14 @@ impl Upstream {
     /// # Errors
     /// No node has an address: its name never resolved.
     pub async fn peer(&self, timeouts: &Timeouts) -> Result<Peer> {
-        let (address, node) = self.choose().await?;
+        let (address, place) = self.choose().await?;
+        let node = &place.node;
         let sni = if node.tls {
             self.provider.tls.server_name.clone().unwrap_or_else(|| node.host.clone())
         } else {
             String::new()
         };
-        let mut peer = HttpPeer::new(address, node.tls, sni);
+        let mut peer = Box::new(HttpPeer::new(address, node.tls, sni));
         peer.group_key = self.group;
         let options = &mut peer.options;
         options.connection_timeout = Some(timeouts.connect);
@@ -98,14 +108,14 @@ impl Upstream {
             (HttpVersions::Auto, true) => ALPN::H2H1,
             (HttpVersions::Http2, _) => ALPN::H2,
         };
-        Ok(Peer { peer, node })
+        Ok(Peer { peer, place })
     }
 
     /// Resolves again, and checks the health of pools that have checks. Called now and then by upkeep.
     pub async fn refresh(&self) {
-        for node in &self.nodes {
+        for place in &self.places {
             // A resolver that fails leaves the last good addresses in place.
-            let _ = node.resolve().await;
+            let _ = place.resolve().await;
         }
         if let Some(pool) = &self.pool {
             let _ = pool.update().await;
@@ -123,7 +133,7 @@ impl Upstream {
         self.provider.health_check.as_ref().map(|check| check.interval)
     }
 
-    async fn choose(&self) -> Result<(SocketAddr, Node)> {
+    async fn choose(&self) -> Result<(SocketAddr, Arc<Place>)> {
         if let Some(pool) = &self.pool {
             if pool.backends().get_backend().is_empty() {
                 pool.update().await?;
@@ -131,23 +141,28 @@ impl Upstream {
             // When every node is ill, an ill one is still better than a refusal of ours.
             let backend = pool.select(b"", 256).or_else(|| pool.select_with(b"", 256, |_, _| true));
             if let Some(backend) = backend {
-                let node = backend.ext.get::<Node>().cloned();
-                if let (Some(node), Some(address)) = (node, backend.addr.as_inet()) {
-                    return Ok((*address, node));
+                let place = backend.ext.get::<Arc<Place>>().cloned();
+                if let (Some(place), Some(address)) = (place, backend.addr.as_inet()) {
+                    return Ok((*address, place));
                 }
             }
         }
-        match self.nodes.first() {
-            Some(node) => Ok((node.address().await?, node.node.clone())),
+        match self.places.first() {
+            Some(place) => Ok((place.address().await?, place.clone())),
             None => Error::e_explain(ErrorType::InternalError, "a provider without nodes"),
         }
     }
 }
 
-impl NodeAddresses {
-    fn new(node: Node) -> NodeAddresses {
+impl Place {
+    fn new(node: Node) -> Place {
         let literal = node.host.parse::<IpAddr>().ok().map(|ip| vec![SocketAddr::new(ip, node.port)]);
-        NodeAddresses { node, resolved: ArcSwap::from_pointee(literal.unwrap_or_default()), turn: AtomicUsize::new(0) }
+        Place {
+            host: HeaderValue::from_str(&node.authority).ok(),
+            node,
+            resolved: ArcSwap::from_pointee(literal.unwrap_or_default()),
+            turn: AtomicUsize::new(0),
+        }
     }
 
     /// The next address in turn, so that a try after a failed one goes to another address of the same name.
@@ -197,22 +212,22 @@ impl NodeAddresses {
 }
 
 /// Finds the backends of a pool by resolving its nodes.
-struct Discovery(Vec<Arc<NodeAddresses>>);
+struct Discovery(Vec<Arc<Place>>);
 
 #[async_trait]
 impl ServiceDiscovery for Discovery {
     async fn discover(&self) -> Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
         let mut backends = BTreeSet::new();
-        for node in &self.0 {
-            if node.resolved.load().is_empty() {
-                let _ = node.resolve().await;
+        for place in &self.0 {
+            if place.resolved.load().is_empty() {
+                let _ = place.resolve().await;
             }
-            for address in node.resolved.load().iter() {
+            for address in place.resolved.load().iter() {
                 let mut ext = Extensions::new();
-                ext.insert(node.node.clone());
+                ext.insert(place.clone());
                 backends.insert(Backend {
                     addr: pingora::protocols::l4::socket::SocketAddr::Inet(*address),
-                    weight: usize::try_from(node.node.weight).unwrap_or(1).max(1),
+                    weight: usize::try_from(place.node.weight).unwrap_or(1).max(1),
                     ext,
                 });
             }
@@ -221,9 +236,9 @@ impl ServiceDiscovery for Discovery {
     }
 }
 
-fn pool(provider: &Provider, nodes: &[Arc<NodeAddresses>]) -> LoadBalancer<RoundRobin> {
-    let mut pool = LoadBalancer::from_backends(Backends::new(Box::new(Discovery(nodes.to_vec()))));
-    if let (Some(rule), Some(first)) = (&provider.health_check, nodes.first()) {
+fn pool(provider: &Provider, places: &[Arc<Place>]) -> LoadBalancer<RoundRobin> {
+    let mut pool = LoadBalancer::from_backends(Backends::new(Box::new(Discovery(places.to_vec()))));
+    if let (Some(rule), Some(first)) = (&provider.health_check, places.first()) {
         // One check template for all nodes: they are equal, so the first one's host stands for all.
         let mut check = HttpHealthCheck::new(&first.node.authority, first.node.tls);
         check.consecutive_failure = rule.unhealthy_after as usize;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 
@@ -48,9 +48,9 @@ pub fn head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     let attempt = &current.attempt;
     // An error answer: its head is made when its body is known.
     let Some(relay) = &attempt.relay else { return Ok(()) };
-    let mut made = heads::response(head, relay.form(&attempt.terms))?;
-    name_call(&mut made, ctx);
-    *head = *made;
+    let mut headers = heads::response(&head.headers, relay.form(&attempt.terms));
+    name_call(&mut headers, ctx);
+    *head = heads::answer(head.status, headers);
     Ok(())
 }
 
@@ -128,26 +128,45 @@ pub fn name_attempts(head: &mut ResponseHeader, ctx: &Ctx) {
     let _ = head.insert_header("x-portolan-attempts", ctx.attempts);
 }
 
-fn name_call(head: &mut ResponseHeader, ctx: &Ctx) {
+fn name_call(headers: &mut HeaderMap, ctx: &Ctx) {
     let Some(current) = &ctx.current else { return };
     let attempt = &current.attempt;
     let target = &attempt.candidate.target.target;
-    let mut put = |name: &'static str, value: &str| {
-        let _ = head.insert_header(name, value);
+    let mut put = |name: &HeaderName, value: &str| {
+        // Fails only for what no header can hold; these are ids of ours and names from the configuration.
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
     };
-    put(REQUEST_ID, &ctx.request_id);
-    put("x-portolan-model", &attempt.candidate.model.name);
-    put("x-portolan-provider", &target.provider.id);
-    put("x-portolan-target", &target.id);
-    put("x-portolan-cache", "off");
-    put("x-portolan-route", route(ctx));
+    put(&names::REQUEST, &ctx.request_id);
+    put(&names::MODEL, &attempt.candidate.model.name);
+    put(&names::PROVIDER, &target.provider.id);
+    put(&names::TARGET, &target.id);
     if !attempt.losses.is_empty() {
-        put("x-portolan-loss", &attempt.losses.to_string());
+        put(&names::LOSS, &attempt.losses.to_string());
     }
-    name_attempts(head, ctx);
-    if !head.headers.contains_key("x-request-id") {
-        let _ = head.insert_header("x-request-id", &ctx.request_id);
+    headers.insert(&names::CACHE, HeaderValue::from_static("off"));
+    headers.insert(&names::ROUTE, HeaderValue::from_static(route(ctx)));
+    headers.insert(&names::ATTEMPTS, ctx.attempts.into());
+    if let Ok(id) = HeaderValue::from_str(&ctx.request_id) {
+        headers.entry(&names::OPENAI_REQUEST).or_insert(id);
     }
+}
+
+/// Names of headers that each answer has.
+mod names {
+    use http::HeaderName;
+
+    pub static REQUEST: HeaderName = HeaderName::from_static(super::REQUEST_ID);
+    pub static MODEL: HeaderName = HeaderName::from_static("x-portolan-model");
+    pub static PROVIDER: HeaderName = HeaderName::from_static("x-portolan-provider");
+    pub static TARGET: HeaderName = HeaderName::from_static("x-portolan-target");
+    pub static CACHE: HeaderName = HeaderName::from_static("x-portolan-cache");
+    pub static ROUTE: HeaderName = HeaderName::from_static("x-portolan-route");
+    pub static ATTEMPTS: HeaderName = HeaderName::from_static("x-portolan-attempts");
+    pub static LOSS: HeaderName = HeaderName::from_static("x-portolan-loss");
+    /// The OpenAI SDKs show this one in their exceptions.
+    pub static OPENAI_REQUEST: HeaderName = HeaderName::from_static("x-request-id");
 }
 
 fn route(ctx: &Ctx) -> &'static str {
@@ -158,20 +177,20 @@ fn route(ctx: &Ctx) -> &'static str {
 fn late_headers(ctx: &Ctx) {
     let (Some(gate), Some(current), Some(call)) = (&ctx.gate, &ctx.current, &ctx.call) else { return };
     let attempt = &current.attempt;
-    let mut late: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    let mut late: Vec<(&'static str, HeaderValue)> = Vec::new();
     if !call.stream
         && let Some(cost) = attempt.usage(call).and_then(|(usage, _)| attempt.terms.cost(&usage))
-        && let Ok(value) = HeaderValue::from_str(&price::cost_decimal(cost))
+        && let Ok(value) = HeaderValue::try_from(price::cost_decimal(cost))
     {
-        late.push((HeaderName::from_static("x-portolan-cost-usd"), value));
+        late.push(("x-portolan-cost-usd", value));
     }
     if let Some(facts) = attempt.facts().filter(|facts| !facts.losses.is_empty()) {
         let mut losses = attempt.losses.clone();
         for loss in facts.losses.iter() {
             losses.add(loss.how, loss.path.clone());
         }
-        if let Ok(value) = HeaderValue::from_str(&losses.to_string()) {
-            late.push((HeaderName::from_static("x-portolan-loss"), value));
+        if let Ok(value) = HeaderValue::try_from(losses.to_string()) {
+            late.push(("x-portolan-loss", value));
         }
     }
     if !late.is_empty() {
@@ -230,7 +249,10 @@ fn error_answer(body: &mut Option<Bytes>, ctx: &mut Ctx) -> Result<()> {
     }
     let (mut head, told) = if same && !leaks && !own_account && !raw.is_empty() {
         let mut head = match &error.head {
-            Some(upstream) => heads::response(upstream, Form::AsItCame)?,
+            Some(upstream) => {
+                let headers = heads::response(&upstream.headers, Form::AsItCame);
+                Box::new(heads::answer(upstream.status, headers))
+            }
             None => Box::new(ResponseHeader::build(502, None)?),
         };
         head.insert_header(REQUEST_ID, &ctx.request_id)?;

@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use http::HeaderMap;
 use tokio::sync::{Notify, watch};
 
+use super::heads;
 use super::intake::Buffered;
 use super::peer::Upstream;
 use super::tokens::Holder;
 use crate::config::Snapshot;
 use crate::exchange::record::Id;
 use crate::policy::{Live, Moment};
+use crate::provider::Provider;
 use crate::store::journal::Journal;
 use crate::store::ledger::Ledger;
 use crate::store::responses::Responses;
@@ -41,24 +44,31 @@ pub struct Shared {
 /// A snapshot with what was made from it for connecting and for proving who we are.
 pub struct Served {
     pub snapshot: Arc<Snapshot>,
-    upstreams: HashMap<String, Arc<Upstream>>,
+    ways: HashMap<String, Arc<Way>>,
     holders: HashMap<String, Arc<Holder>>,
+}
+
+/// How one provider is reached.
+pub struct Way {
+    /// Outlives a reload.
+    pub upstream: Arc<Upstream>,
+    /// Those that all its requests have.
+    pub headers: HeaderMap,
 }
 
 impl Served {
     /// Upstreams of providers that did not change are kept, with their addresses, pools and health; so are credentials
     /// whose source did not change.
     pub fn new(snapshot: Arc<Snapshot>, before: Option<&Served>) -> Served {
-        let upstreams = snapshot
-            .providers
-            .iter()
-            .map(|provider| {
-                let kept = before
-                    .and_then(|before| before.upstreams.get(&provider.id))
-                    .filter(|kept| kept.provider().connects_like(provider));
-                (provider.id.clone(), kept.cloned().unwrap_or_else(|| Arc::new(Upstream::new(provider.clone()))))
-            })
-            .collect();
+        let way = |provider: &Arc<Provider>| {
+            let kept = before
+                .and_then(|before| before.way(&provider.id))
+                .map(|way| &way.upstream)
+                .filter(|kept| kept.provider().connects_like(provider));
+            let upstream = kept.cloned().unwrap_or_else(|| Arc::new(Upstream::new(provider.clone())));
+            (provider.id.clone(), Arc::new(Way { upstream, headers: heads::common(provider) }))
+        };
+        let ways = snapshot.providers.iter().map(way).collect();
         let holders = snapshot
             .providers
             .iter()
@@ -68,11 +78,11 @@ impl Served {
                 Some((provider.id.clone(), kept.cloned().or_else(|| Holder::new(provider))?))
             })
             .collect();
-        Served { snapshot, upstreams, holders }
+        Served { snapshot, ways, holders }
     }
 
-    pub fn upstream(&self, provider: &str) -> Option<&Arc<Upstream>> {
-        self.upstreams.get(provider)
+    pub fn way(&self, provider: &str) -> Option<&Arc<Way>> {
+        self.ways.get(provider)
     }
 
     /// What holds the credential of a provider, where that is more than a key.
@@ -85,7 +95,7 @@ impl Served {
     }
 
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
-        self.upstreams.values()
+        self.ways.values().map(|way| &way.upstream)
     }
 }
 
