@@ -161,6 +161,12 @@ pub trait StreamDecoder: Send + Sync {
 /// Watches an answer that is passed through: finds usage, content, faults and the end, and changes nothing. Must not
 /// allocate for frames that only carry content.
 pub trait Sniffer: Send + Sync {
+    /// Tells how deep an answer may be nested. `true`: a frame or body in which no fault is seen is JSON of that depth,
+    /// and need not be checked again.
+    fn checks(&mut self, _depth: usize) -> bool {
+        false
+    }
+
     /// Looks at one frame of a stream.
     fn frame(&mut self, frame: &Frame<'_>) -> Seen;
 

@@ -17,6 +17,9 @@ use crate::exchange::paths::{self, Access, Found, Operation};
 use crate::exchange::{self, Call, Plan, Refusal, Said, models};
 use crate::store::ledger::{GroupBy, Query};
 
+/// How the headers begin that are twins of our own members of a request.
+const CONTROLS: &str = "x-portolan-";
+
 /// Bodies up to this size are read before a refusal, so that the connection stays usable.
 const DRAINED: usize = 64 * 1024;
 
@@ -129,7 +132,10 @@ async fn generate(session: &mut Session, ctx: &mut Ctx, said: &Said<'_>) -> Resu
     let (body, share) = intake::body(session, &snapshot.limits, &ctx.shared.buffered).await?;
     ctx.share = Some(share);
     let headers = &session.req_header().headers;
-    let mut call = Call::read(body, said, &snapshot.limits, &|name| text(headers, name))?;
+    // Few callers send any: a name that cannot be there is not looked up.
+    let controls = headers.keys().any(|name| name.as_str().starts_with(CONTROLS));
+    let header = |name: &str| if controls || !name.starts_with(CONTROLS) { text(headers, name) } else { None };
+    let mut call = Call::read(body, said, &snapshot.limits, &header)?;
     if ctx.dialect == openai_responses::DIALECT {
         call = super::responses::begin(call, said, session, ctx).await?;
     }

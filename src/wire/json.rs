@@ -122,6 +122,12 @@ impl<'a> Raw<'a> {
         Raw(Cow::Owned(json))
     }
 
+    /// Takes text that a scan has found to be one JSON value.
+    pub(in crate::wire) fn scanned(json: &'a str) -> Self {
+        debug_assert!(serde_json::from_str::<&RawValue>(json).is_ok(), "not JSON: {json}");
+        Raw(Cow::Borrowed(json))
+    }
+
     /// A JSON literal of ours, for example `true` or `{}`.
     pub const fn literal(json: &'static str) -> Raw<'static> {
         Raw(Cow::Borrowed(json))

@@ -25,6 +25,8 @@ pub struct Member {
     pub name: Range<usize>,
     /// The whole value.
     pub value: Range<usize>,
+    /// The name has escapes.
+    escaped: bool,
 }
 
 /// Why a body is not taken. Offsets are in bytes from its beginning.
@@ -90,7 +92,7 @@ pub fn scan(body: &[u8], max_depth: usize) -> Result<Members, ScanError> {
         if members.list.len() >= MOST_MEMBERS {
             return Err(ScanError::TooManyMembers);
         }
-        members.list.push(Member { name, value: start..scanner.at });
+        members.list.push(Member { name: name.span, value: start..scanner.at, escaped: name.escaped });
         scanner.space();
         match scanner.peek() {
             Some(b',') => scanner.at += 1,
@@ -122,46 +124,125 @@ pub fn validate(json: &[u8], max_depth: usize) -> Result<(), ScanError> {
 /// # Errors
 /// As [`scan`]; what came before the mistake has been handed out.
 pub fn walk<'b>(json: &'b str, max_depth: usize, each: &mut dyn FnMut(&'b str, &'b str)) -> Result<(), ScanError> {
-    let mut scanner = Scanner::new(json.as_bytes(), max_depth);
-    scanner.space();
-    let (object, close) = match scanner.peek() {
-        Some(b'{') => (true, b'}'),
-        Some(b'[') => (false, b']'),
-        _ => return Err(ScanError::NotAnObject),
-    };
-    if max_depth == 0 {
-        return Err(ScanError::TooDeep { at: scanner.at, limit: max_depth });
+    let mut cursor = Cursor::new(json, max_depth);
+    let object = cursor.is_object();
+    if !object && !cursor.is_array() {
+        return Err(ScanError::NotAnObject);
     }
-    scanner.at += 1;
-    scanner.limit = scanner.limit.saturating_sub(1);
-    scanner.space();
-    if scanner.peek() == Some(close) {
-        scanner.at += 1;
-        return scanner.end();
-    }
-    loop {
+    cursor.elements(object, |name, cursor| {
+        each(name, cursor.value()?);
+        Ok(())
+    })?;
+    cursor.end()
+}
+
+/// A JSON text on its way through one pass: what is looked into is descended into, all else is checked and skipped.
+pub struct Cursor<'b> {
+    json: &'b str,
+    scanner: Scanner<'b>,
+}
+
+impl<'b> Cursor<'b> {
+    /// Stands before the first value.
+    pub fn new(json: &'b str, max_depth: usize) -> Self {
+        let mut scanner = Scanner::new(json.as_bytes(), max_depth);
         scanner.space();
-        let mut name = 0..0;
-        if object {
-            name = scanner.string("a member's name in quotes")?;
-            scanner.space();
-            scanner.byte(b':', "a colon")?;
-            scanner.space();
-        }
-        let start = scanner.at;
-        scanner.value()?;
-        if let (Some(name), Some(value)) = (json.get(name), json.get(start..scanner.at)) {
-            each(name, value);
-        }
-        scanner.space();
-        match scanner.peek() {
-            Some(b',') => scanner.at += 1,
-            Some(byte) if byte == close => break,
-            _ => return Err(scanner.wanted("a comma, or the closing bracket or brace")),
-        }
+        Cursor { json, scanner }
     }
-    scanner.at += 1;
-    scanner.end()
+
+    /// Whether the value that comes is an object.
+    pub fn is_object(&self) -> bool {
+        self.scanner.peek() == Some(b'{')
+    }
+
+    /// Whether the value that comes is an array.
+    pub fn is_array(&self) -> bool {
+        self.scanner.peek() == Some(b'[')
+    }
+
+    /// Takes the value that comes, as it is written.
+    ///
+    /// # Errors
+    /// It is not JSON, or too deep.
+    pub fn value(&mut self) -> Result<&'b str, ScanError> {
+        let start = self.scanner.at;
+        self.scanner.value()?;
+        Ok(self.json.get(start..self.scanner.at).unwrap_or_default())
+    }
+
+    /// Takes an object, member by member. `each` is told a name, between its quotes with its escapes, and takes the
+    /// value that comes; one that it does not take is skipped.
+    ///
+    /// # Errors
+    /// It is not an object, not JSON, or too deep.
+    pub fn members(&mut self, each: impl FnMut(&'b str, &mut Self) -> Result<(), ScanError>) -> Result<(), ScanError> {
+        if self.is_object() { self.elements(true, each) } else { Err(ScanError::NotAnObject) }
+    }
+
+    /// Takes an array, item by item, as [`Cursor::members`] does an object.
+    ///
+    /// # Errors
+    /// It is not an array, not JSON, or too deep.
+    pub fn items(&mut self, mut each: impl FnMut(&mut Self) -> Result<(), ScanError>) -> Result<(), ScanError> {
+        if self.is_array() { self.elements(false, |_, cursor| each(cursor)) } else { Err(ScanError::NotAnObject) }
+    }
+
+    /// Nothing but white space may come.
+    ///
+    /// # Errors
+    /// Something comes.
+    pub fn end(&mut self) -> Result<(), ScanError> {
+        self.scanner.end()
+    }
+
+    fn elements(
+        &mut self,
+        object: bool,
+        mut each: impl FnMut(&'b str, &mut Self) -> Result<(), ScanError>,
+    ) -> Result<(), ScanError> {
+        let Some(inside) = self.scanner.limit.checked_sub(1) else {
+            return Err(ScanError::TooDeep { at: self.scanner.at, limit: self.scanner.max_depth });
+        };
+        let outside = std::mem::replace(&mut self.scanner.limit, inside);
+        let close = if object { b'}' } else { b']' };
+        self.scanner.at += 1;
+        self.scanner.space();
+        while self.scanner.peek() != Some(close) {
+            let mut name = "";
+            if object {
+                let span = self.scanner.string("a member's name in quotes")?.span;
+                name = self.json.get(span).unwrap_or_default();
+                self.scanner.space();
+                self.scanner.byte(b':', "a colon")?;
+                self.scanner.space();
+            }
+            let start = self.scanner.at;
+            each(name, self)?;
+            if self.scanner.at == start {
+                self.scanner.value()?;
+            }
+            self.scanner.space();
+            match self.scanner.peek() {
+                Some(b',') => {
+                    self.scanner.at += 1;
+                    self.scanner.space();
+                    if self.scanner.peek() == Some(close) {
+                        return Err(self.scanner.wanted(if object {
+                            "a member's name in quotes"
+                        } else {
+                            "a JSON value"
+                        }));
+                    }
+                }
+                Some(byte) if byte == close => {}
+                _ if object => return Err(self.scanner.wanted("a comma or a closing brace")),
+                _ => return Err(self.scanner.wanted("a comma or a closing bracket")),
+            }
+        }
+        self.scanner.at += 1;
+        self.scanner.limit = outside;
+        Ok(())
+    }
 }
 
 fn utf8(body: &[u8]) -> Result<&[u8], ScanError> {
@@ -184,7 +265,7 @@ impl Members {
     pub fn raw<'b>(&self, body: &'b [u8], name: &str) -> Option<Raw<'b>> {
         let member = self.get(body, name)?;
         let json = std::str::from_utf8(body.get(member.value.clone())?).ok()?;
-        Raw::parse(json).ok()
+        Some(Raw::scanned(json))
     }
 
     /// The first of these names that occurs more than once.
@@ -215,7 +296,7 @@ impl Member {
     /// The name, escapes undone.
     pub fn name<'b>(&self, body: &'b [u8]) -> Text<'b> {
         let inside = body.get(self.name.clone()).unwrap_or_default();
-        if memchr::memchr(b'\\', inside).is_none() {
+        if !self.escaped {
             return std::str::from_utf8(inside).unwrap_or_default().into();
         }
         let quoted = body.get(self.name.start.saturating_sub(1)..self.name.end + 1).unwrap_or_default();
@@ -225,11 +306,11 @@ impl Member {
     /// Whether the name, escapes undone, is `name`.
     pub fn is_named(&self, body: &[u8], name: &str) -> bool {
         let inside = body.get(self.name.clone()).unwrap_or_default();
-        // No character takes more than six times its UTF-8 bytes: a name of megabytes is not unescaped at each look.
-        if inside.len() < name.len() || inside.len() > 6 * name.len() {
-            return false;
+        if !self.escaped {
+            return inside == name.as_bytes();
         }
-        if memchr::memchr(b'\\', inside).is_some() { self.name(body) == *name } else { inside == name.as_bytes() }
+        // No character takes more than six times its UTF-8 bytes: a name of megabytes is not unescaped at each look.
+        inside.len() > name.len() && inside.len() <= 6 * name.len() && self.name(body) == *name
     }
 }
 
@@ -280,6 +361,13 @@ struct Scanner<'b> {
     /// Levels still allowed.
     limit: usize,
     max_depth: usize,
+}
+
+/// A string that was passed.
+struct Quoted {
+    /// Inside its quotes.
+    span: Range<usize>,
+    escaped: bool,
 }
 
 /// Which of the open levels are objects, a bit each.
@@ -339,8 +427,26 @@ impl<'b> Scanner<'b> {
         ScanError::NotJson { at: self.at, wanted }
     }
 
-    /// One value of any kind, without recursion.
+    /// One value of any kind.
+    #[inline]
     fn value(&mut self) -> Result<(), ScanError> {
+        if let Some(b'{' | b'[') = self.peek() { self.nested() } else { self.scalar() }
+    }
+
+    #[inline]
+    fn scalar(&mut self) -> Result<(), ScanError> {
+        match self.peek() {
+            Some(b'"') => self.string("a string").map(|_| ()),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.literal(b"true"),
+            Some(b'f') => self.literal(b"false"),
+            Some(b'n') => self.literal(b"null"),
+            _ => Err(self.wanted("a JSON value")),
+        }
+    }
+
+    /// An object or an array, without recursion.
+    fn nested(&mut self) -> Result<(), ScanError> {
         let mut levels = Levels { bits: [0; DEEPEST / 64], depth: 0 };
         'value: loop {
             match self.peek() {
@@ -362,14 +468,7 @@ impl<'b> Scanner<'b> {
                         continue 'value;
                     }
                 }
-                Some(b'"') => {
-                    self.string("a string")?;
-                }
-                Some(b'-' | b'0'..=b'9') => self.number()?,
-                Some(b't') => self.literal(b"true")?,
-                Some(b'f') => self.literal(b"false")?,
-                Some(b'n') => self.literal(b"null")?,
-                _ => return Err(self.wanted("a JSON value")),
+                _ => self.scalar()?,
             }
             // A value is complete: close levels until one goes on.
             loop {
@@ -406,10 +505,10 @@ impl<'b> Scanner<'b> {
         Ok(())
     }
 
-    /// A string; the span inside its quotes.
-    fn string(&mut self, wanted: &'static str) -> Result<Range<usize>, ScanError> {
+    fn string(&mut self, wanted: &'static str) -> Result<Quoted, ScanError> {
         self.byte(b'"', wanted)?;
         let start = self.at;
+        let mut escaped = false;
         loop {
             let rest = self.body.get(self.at..).unwrap_or_default();
             let Some(found) = special(rest) else {
@@ -419,11 +518,12 @@ impl<'b> Scanner<'b> {
             self.at += found;
             match self.peek() {
                 Some(b'"') => {
-                    let inside = start..self.at;
+                    let span = start..self.at;
                     self.at += 1;
-                    return Ok(inside);
+                    return Ok(Quoted { span, escaped });
                 }
                 Some(b'\\') => {
+                    escaped = true;
                     self.escape()?;
                     // Where a client escapes all that is not ASCII, one follows the other.
                     while self.peek() == Some(b'\\') {
@@ -719,7 +819,26 @@ mod tests {
         }
     }
 
+    /// Descends into everything but every third value, which is skipped.
+    fn descend(cursor: &mut Cursor<'_>, count: &mut usize) -> Result<(), ScanError> {
+        *count += 1;
+        match *count % 3 {
+            0 => Ok(()),
+            _ if cursor.is_object() => cursor.members(|_, cursor| descend(cursor, count)),
+            _ if cursor.is_array() => cursor.items(|cursor| descend(cursor, count)),
+            1 => cursor.value().map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_cursor_accepts_what_is_valid(body in crate::wire::laws::json_like(), depth in 1usize..8) {
+            let mut cursor = Cursor::new(&body, depth);
+            let read = descend(&mut cursor, &mut 0).and_then(|()| cursor.end());
+            prop_assert_eq!(read.is_ok(), validate(body.as_bytes(), depth).is_ok());
+        }
+
         #[test]
         fn bodies_and_their_members_are_those_of_serde_json(body in crate::wire::laws::json_like()) {
             crate::wire::laws::scan(body.as_bytes());

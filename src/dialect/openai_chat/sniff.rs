@@ -1,22 +1,23 @@
 //! An answer that is passed through, watched: content, usage, faults and the end, without copying anything.
 //!
-//! Each frame is walked by span, which keeps flags and borrows; only usage and faults are then read as JSON. Walking,
-//! rather than searching for words, is what tells a member `usage` from a model that writes about `"usage"`.
+//! Each frame is read by span in one pass, which checks it, keeps flags and borrows; only usage and faults are then read
+//! as JSON. Reading, rather than searching for words, is what tells a member `usage` from a model that writes about
+//! `"usage"`.
 
 use crate::dialect::{Seen, Sniffer};
 use crate::ir::{Fault, FaultKind, Usage};
 use crate::wire::json::{Raw, clip};
-use crate::wire::scan::walk;
+use crate::wire::scan::{Cursor, ScanError};
 use crate::wire::sse::Frame;
 
 use super::{fault, usage};
 
-/// Deepest nesting of an answer that is looked at.
+/// Deepest nesting of an answer that is looked at, unless another is told.
 const DEPTH: usize = 128;
 
 /// Watches one answer.
-#[derive(Default)]
 pub struct Watch {
+    depth: usize,
     done: bool,
     failed: bool,
     /// Choices that were seen, and those that were finished, one bit each.
@@ -24,17 +25,28 @@ pub struct Watch {
     finished: u128,
 }
 
+impl Default for Watch {
+    fn default() -> Self {
+        Watch { depth: DEPTH, done: false, failed: false, begun: 0, finished: 0 }
+    }
+}
+
 impl Sniffer for Watch {
+    fn checks(&mut self, depth: usize) -> bool {
+        self.depth = depth;
+        true
+    }
+
     fn frame(&mut self, frame: &Frame<'_>) -> Seen {
-        let data = frame.data.trim();
+        let data = frame.data;
         if frame.comment || data.is_empty() {
             return Seen::default();
         }
-        if data == "[DONE]" {
+        if data.trim() == "[DONE]" {
             self.done = true;
             return Seen { end: true, ..Seen::default() };
         }
-        let Some(view) = View::read(data) else { return self.garbage(data) };
+        let Some(view) = View::read(data, self.depth) else { return self.garbage(data) };
         let mut seen = self.look(&view);
         if seen.fault.is_none() && frame.event == "error" {
             self.failed = true;
@@ -44,8 +56,8 @@ impl Sniffer for Watch {
     }
 
     fn body(&mut self, body: &[u8]) -> Seen {
-        let Ok(text) = std::str::from_utf8(body) else { return self.garbage("bytes that are not UTF-8") };
-        let Some(view) = View::read(text) else { return self.garbage(text) };
+        let Ok(text) = simdutf8::basic::from_utf8(body) else { return self.garbage("bytes that are not UTF-8") };
+        let Some(view) = View::read(text, self.depth) else { return self.garbage(text) };
         let mut seen = self.look(&view);
         if seen.fault.is_none() && view.choices.is_none() {
             self.failed = true;
@@ -92,8 +104,7 @@ fn counted(json: &str) -> Option<Usage> {
     if json == "null" {
         return None;
     }
-    let raw = Raw::parse(json).ok()?;
-    usage::read(Some(&raw)).or_else(|| usage::read(raw.read::<Wrapped<'_>>().ok()?.usage.as_ref()))
+    usage::count(json).or_else(|| usage::read(Raw::parse(json).ok()?.read::<Wrapped<'_>>().ok()?.usage.as_ref()))
 }
 
 /// What matters of a chunk or an answer, as it is written.
@@ -117,28 +128,32 @@ struct Choices<'a> {
 }
 
 impl<'a> View<'a> {
-    /// `None`: not an object, or choices that are none.
-    fn read(json: &'a str) -> Option<Self> {
-        if !json.trim_ascii_start().starts_with('{') {
-            return None;
-        }
+    /// `None`: not JSON, too deep, not an object, or choices that are none.
+    fn read(json: &'a str, depth: usize) -> Option<Self> {
         let mut view = View::default();
         let mut right = true;
-        let walked = walk(json, DEPTH, &mut |name, value| match name {
-            "choices" if value.starts_with('[') => {
-                let mut choices = Choices::default();
-                right &= walk(value, DEPTH, &mut |_, choice| right &= choices.read(choice)).is_ok();
-                view.choices = Some(choices);
+        let mut cursor = Cursor::new(json, depth);
+        let read = cursor.members(|name, cursor| {
+            match name {
+                "choices" if cursor.is_array() => {
+                    let mut choices = Choices::default();
+                    cursor.items(|cursor| {
+                        right &= choices.read(cursor)?;
+                        Ok(())
+                    })?;
+                    view.choices = Some(choices);
+                }
+                "choices" => right &= cursor.value()? == "null",
+                "usage" => view.usage = Some(cursor.value()?),
+                "x_groq" => view.groq = Some(cursor.value()?),
+                "error" => view.error = Some(cursor.value()?),
+                "message" => view.message = Some(cursor.value()?),
+                "object" => view.refused = cursor.value()? == r#""error""#,
+                _ => {}
             }
-            "choices" => right &= value == "null",
-            "usage" => view.usage = Some(value),
-            "x_groq" => view.groq = Some(value),
-            "error" => view.error = Some(value),
-            "message" => view.message = Some(value),
-            "object" => view.refused = value == r#""error""#,
-            _ => {}
+            Ok(())
         });
-        (walked.is_ok() && right).then_some(view)
+        (read.and_then(|()| cursor.end()).is_ok() && right).then_some(view)
     }
 
     fn fault(&self) -> Option<Fault> {
@@ -149,25 +164,32 @@ impl<'a> View<'a> {
 
 impl<'a> Choices<'a> {
     /// Whether the choice is one.
-    fn read(&mut self, json: &'a str) -> bool {
-        let (mut index, mut content, mut finished, mut right) = (0_u32, false, false, json.starts_with('{'));
-        let walked = walk(json, DEPTH, &mut |name, value| match name {
-            "index" => index = value.parse().unwrap_or(0),
-            "delta" | "message" if value.starts_with('{') => {
-                right &= walk(value, DEPTH, &mut |name, value| content |= says(value) && !is_beside(name)).is_ok();
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<bool, ScanError> {
+        let (mut index, mut content, mut finished, mut right) = (0_u32, false, false, true);
+        if !cursor.is_object() {
+            return Ok(false);
+        }
+        cursor.members(|name, cursor| {
+            match name {
+                "index" => index = cursor.value()?.parse().unwrap_or(0),
+                "delta" | "message" if cursor.is_object() => cursor.members(|name, cursor| {
+                    content |= says(cursor.value()?) && !is_beside(name);
+                    Ok(())
+                })?,
+                "delta" | "message" => right &= cursor.value()? == "null",
+                "finish_reason" => finished = says(cursor.value()?),
+                "usage" => self.usage = Some(cursor.value()?),
+                _ => {}
             }
-            "delta" | "message" => right &= value == "null",
-            "finish_reason" => finished = says(value),
-            "usage" => self.usage = Some(value),
-            _ => {}
-        });
+            Ok(())
+        })?;
         let bit = 1_u128.checked_shl(index).unwrap_or(1 << 127);
         self.begun |= bit;
         if finished {
             self.finished |= bit;
         }
         self.content |= content || finished;
-        right && walked.is_ok()
+        Ok(right)
     }
 }
 

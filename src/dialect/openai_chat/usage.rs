@@ -5,98 +5,120 @@
 //! name. The stated total gives them away, so the gap is folded into the sum it belongs to.
 
 use crate::ir::Usage;
-use crate::shape;
-use crate::wire::json::{Kind, Raw};
+use crate::wire::json::Raw;
+use crate::wire::scan::{Cursor, ScanError};
 use crate::wire::writer::Object;
 
-use super::wire::whole;
+use super::wire::whole_json;
 
-shape! {
-    struct Counts {
-        prompt "prompt_tokens": Raw<'a>,
-        completion "completion_tokens": Raw<'a>,
-        total "total_tokens": Raw<'a>,
-        prompt_details "prompt_tokens_details": Raw<'a>,
-        completion_details "completion_tokens_details": Raw<'a>,
-        // DeepSeek.
-        cache_hit "prompt_cache_hit_tokens": Raw<'a>,
-        // Moonshot, Together, Hugging Face.
-        cached "cached_tokens": Raw<'a>,
-        // Mistral's older models.
-        num_cached "num_cached_tokens": Raw<'a>,
-        // Venice and others that front Anthropic.
-        cache_read "cache_read_input_tokens": Raw<'a>,
-        cache_creation_tokens "cache_creation_input_tokens": Raw<'a>,
-        cache_creation "cache_creation": Raw<'a>,
-        // Copilot, Perplexity.
-        reasoning "reasoning_tokens": Raw<'a>,
-        // OpenRouter, in its two spellings.
-        tools "server_tool_use" | "server_tool_use_details": Raw<'a>,
-        // Perplexity.
-        searches "num_search_queries": Raw<'a>,
+/// Deepest nesting that is looked at; the answer's own limit is settled elsewhere.
+const DEPTH: usize = 128;
+
+/// What a `usage` object states; of parts that it states under several names the most.
+#[derive(Default)]
+struct Counts {
+    prompt: Option<u64>,
+    completion: Option<u64>,
+    total: Option<u64>,
+    cached: u64,
+    written: u64,
+    /// Of `written`: for an hour.
+    hour: u64,
+    audio_input: u64,
+    reasoning: u64,
+    audio_output: u64,
+    accepted: u64,
+    rejected: u64,
+    searches: u64,
+}
+
+impl Counts {
+    fn read(&mut self, cursor: &mut Cursor<'_>) -> Result<(), ScanError> {
+        cursor.members(|name, at| {
+            match name {
+                "prompt_tokens" => self.prompt = stated(at)?,
+                "completion_tokens" => self.completion = stated(at)?,
+                "total_tokens" => self.total = stated(at)?,
+                "prompt_tokens_details" if at.is_object() => at.members(|name, at| match name {
+                    "cached_tokens" => most(&mut self.cached, at),
+                    "cache_write_tokens" | "cache_creation_tokens" => most(&mut self.written, at),
+                    "audio_tokens" => most(&mut self.audio_input, at),
+                    _ => Ok(()),
+                })?,
+                "completion_tokens_details" if at.is_object() => at.members(|name, at| match name {
+                    "reasoning_tokens" => most(&mut self.reasoning, at),
+                    "audio_tokens" => most(&mut self.audio_output, at),
+                    "accepted_prediction_tokens" => most(&mut self.accepted, at),
+                    "rejected_prediction_tokens" => most(&mut self.rejected, at),
+                    _ => Ok(()),
+                })?,
+                // DeepSeek; Moonshot, Together, Hugging Face; Mistral's older models; Venice and others that front
+                // Anthropic.
+                "prompt_cache_hit_tokens" | "cached_tokens" | "num_cached_tokens" | "cache_read_input_tokens" => {
+                    most(&mut self.cached, at)?
+                }
+                "cache_creation_input_tokens" => most(&mut self.written, at)?,
+                "cache_creation" if at.is_object() => at.members(|name, at| match name {
+                    "ephemeral_1h_input_tokens" => most(&mut self.hour, at),
+                    _ => Ok(()),
+                })?,
+                // Copilot, Perplexity.
+                "reasoning_tokens" => most(&mut self.reasoning, at)?,
+                // OpenRouter, in its two spellings.
+                "server_tool_use" | "server_tool_use_details" if at.is_object() => {
+                    at.members(|name, at| match name {
+                        "web_search_requests" => most(&mut self.searches, at),
+                        _ => Ok(()),
+                    })?
+                }
+                // Perplexity.
+                "num_search_queries" => most(&mut self.searches, at)?,
+                _ => {}
+            }
+            Ok(())
+        })
     }
-}
-
-shape! {
-    struct PromptDetails {
-        cached "cached_tokens": Raw<'a>,
-        cache_write "cache_write_tokens" | "cache_creation_tokens": Raw<'a>,
-        audio "audio_tokens": Raw<'a>,
-    }
-}
-
-shape! {
-    struct CompletionDetails {
-        reasoning "reasoning_tokens": Raw<'a>,
-        audio "audio_tokens": Raw<'a>,
-        accepted "accepted_prediction_tokens": Raw<'a>,
-        rejected "rejected_prediction_tokens": Raw<'a>,
-    }
-}
-
-shape! {
-    struct CacheCreation { hour "ephemeral_1h_input_tokens": Raw<'a> }
-}
-
-shape! {
-    struct Tools { searches "web_search_requests": Raw<'a> }
 }
 
 /// Reads a `usage` object. `None` where there is none, or none with a count in it.
 pub fn read(raw: Option<&Raw<'_>>) -> Option<Usage> {
-    let counts: Counts<'_> = raw.filter(|raw| raw.kind() == Kind::Object)?.read().ok()?;
-    let (prompt, completion) = (whole(counts.prompt.as_ref()), whole(counts.completion.as_ref()));
-    let total = whole(counts.total.as_ref());
-    if prompt.is_none() && completion.is_none() && total.is_none() {
+    count(raw?.get())
+}
+
+/// As [`read`], of JSON as it is written.
+pub fn count(json: &str) -> Option<Usage> {
+    let mut counts = Counts::default();
+    counts.read(&mut Cursor::new(json, DEPTH)).ok()?;
+    if counts.prompt.is_none() && counts.completion.is_none() && counts.total.is_none() {
         return None;
     }
-    let input = prompt.unwrap_or(0);
-    let output = completion.unwrap_or_else(|| total.unwrap_or(input).saturating_sub(input));
-    let prompt: PromptDetails<'_> = part(counts.prompt_details.as_ref());
-    let completion: CompletionDetails<'_> = part(counts.completion_details.as_ref());
-    let creation: CacheCreation<'_> = part(counts.cache_creation.as_ref());
-    let tools: Tools<'_> = part(counts.tools.as_ref());
-
-    let most = |counts: &[&Option<Raw<'_>>]| counts.iter().filter_map(|c| whole(c.as_ref())).max().unwrap_or(0);
-    let written = most(&[&prompt.cache_write, &counts.cache_creation_tokens]);
-    let hour = most(&[&creation.hour]);
+    let input = counts.prompt.unwrap_or(0);
     let mut usage = Usage {
         input,
-        output,
-        cached: most(&[&prompt.cached, &counts.cache_hit, &counts.cached, &counts.num_cached, &counts.cache_read]),
-        cache_write: written.saturating_sub(hour),
-        cache_write_1h: hour,
-        audio_input: most(&[&prompt.audio]),
+        output: counts.completion.unwrap_or_else(|| counts.total.unwrap_or(input).saturating_sub(input)),
+        cached: counts.cached,
+        cache_write: counts.written.saturating_sub(counts.hour),
+        cache_write_1h: counts.hour,
+        audio_input: counts.audio_input,
         tool_prompt: 0,
-        reasoning: most(&[&completion.reasoning, &counts.reasoning]),
-        audio_output: most(&[&completion.audio]),
-        accepted_prediction: most(&[&completion.accepted]),
-        rejected_prediction: most(&[&completion.rejected]),
-        searches: most(&[&tools.searches, &counts.searches]),
-        stated_total: total,
+        reasoning: counts.reasoning,
+        audio_output: counts.audio_output,
+        accepted_prediction: counts.accepted,
+        rejected_prediction: counts.rejected,
+        searches: counts.searches,
+        stated_total: counts.total,
     };
     settle(&mut usage);
     Some(usage)
+}
+
+fn stated(at: &mut Cursor<'_>) -> Result<Option<u64>, ScanError> {
+    Ok(whole_json(at.value()?))
+}
+
+fn most(sum: &mut u64, at: &mut Cursor<'_>) -> Result<(), ScanError> {
+    *sum = (*sum).max(stated(at)?.unwrap_or(0));
+    Ok(())
 }
 
 /// Folds what was counted beside the sums into them, as far as the stated total proves it, and keeps parts within
@@ -120,10 +142,6 @@ fn settle(usage: &mut Usage) {
     usage.audio_output = usage.audio_output.min(usage.output);
     usage.audio_input = usage.audio_input.min(usage.input);
     usage.cached = usage.cached.min(usage.input);
-}
-
-fn part<'s, T: serde::Deserialize<'s> + Default>(raw: Option<&'s Raw<'_>>) -> T {
-    raw.and_then(|raw| raw.read().ok()).unwrap_or_default()
 }
 
 /// Writes `usage` for a caller: OpenAI's members, and of the others only those that are not zero.

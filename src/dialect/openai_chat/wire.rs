@@ -245,7 +245,16 @@ pub fn invalid(path: impl Into<String>, message: impl Into<String>) -> Invalid {
 
 /// A whole number that a sloppy provider may have written otherwise; what is not one reads as absent.
 pub fn whole(raw: Option<&Raw<'_>>) -> Option<u64> {
-    raw?.read::<Number<'_>>().ok()?.as_u64()
+    whole_json(raw?.get())
+}
+
+/// As [`whole`], of JSON as it is written.
+pub fn whole_json(json: &str) -> Option<u64> {
+    match json.as_bytes().first()? {
+        b'0'..=b'9' => json.parse().ok().or_else(|| Raw::parse(json).ok()?.read::<Number<'_>>().ok()?.as_u64()),
+        b'-' => Raw::parse(json).ok()?.read::<Number<'_>>().ok()?.as_u64(),
+        _ => None,
+    }
 }
 
 /// Text, unless it is empty: several providers write `""` where they have nothing to say.

@@ -18,11 +18,13 @@ pub struct PassStream {
     ended: bool,
     /// Deepest nesting of an event's JSON.
     depth: usize,
+    /// The sniffer checks what it looks at.
+    checked: bool,
 }
 
 impl PassStream {
     pub fn new(
-        sniffer: Box<dyn Sniffer>,
+        mut sniffer: Box<dyn Sniffer>,
         frames: sse::Decoder,
         hide_usage: bool,
         most_held: usize,
@@ -30,6 +32,7 @@ impl PassStream {
     ) -> Self {
         PassStream {
             depth,
+            checked: sniffer.checks(depth),
             sniffer,
             frames,
             hide_usage,
@@ -51,14 +54,14 @@ impl PassStream {
         let mut watch = Watch { cut: None, frame_start: 0, carried: self.tail.len(), last_end: None };
         let sniffer = &mut self.sniffer;
         let hide = self.hide_usage;
-        let depth = self.depth;
+        let (depth, checked) = (self.depth, self.checked);
         let (mut end_at, mut bad_at) = (None, None);
         let mut each = |frame: sse::Frame<'_>| {
             if ended || fault.is_some() {
                 return;
             }
             let seen = sniffer.frame(&frame);
-            let json = !frame.data.is_empty() && !seen.end;
+            let json = !frame.data.is_empty() && !seen.end && !(checked && seen.fault.is_none());
             if json && crate::wire::scan::validate(frame.data.as_bytes(), depth).is_err() {
                 // Neither this event nor what follows it is handed out.
                 fault = Some(not_an_answer("an event is not JSON."));
@@ -212,10 +215,15 @@ impl PassWhole {
         terms: &Terms,
     ) -> Result<Option<Bytes>, Box<Broken>> {
         let Some(body) = self.gathered.add(chunk, end)? else { return Ok(None) };
-        if let Err(error) = crate::wire::scan::scan(&body, terms.snapshot.limits.depth) {
+        let depth = terms.snapshot.limits.depth;
+        let checked = self.sniffer.checks(depth);
+        let seen = self.sniffer.body(&body);
+        // What is no JSON at all is better told by its place.
+        if (!checked || seen.fault.is_some())
+            && let Err(error) = crate::wire::scan::scan(&body, depth)
+        {
             return Err(not_an_answer(&error.describe(&body)).into());
         }
-        let seen = self.sniffer.body(&body);
         facts.see(&seen);
         if let Some(fault) = seen.fault {
             return Err(fault.into());
