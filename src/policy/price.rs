@@ -62,7 +62,16 @@ impl Price {
 /// An amount as an exact decimal of whole units, at most nine places, no trailing zeros: `0.00123`, `0`.
 pub fn cost_decimal(nano: Nano) -> String {
     let (whole, part) = (nano / BILLION, nano % BILLION);
-    if part == 0 { whole.to_string() } else { format!("{whole}.{part:09}").trim_end_matches('0').to_owned() }
+    let mut digits = itoa::Buffer::new();
+    let mut text = String::with_capacity(24);
+    text.push_str(digits.format(whole));
+    if part != 0 {
+        // A one in front keeps the zeros that follow the point.
+        let places = digits.format(BILLION + part).trim_end_matches('0');
+        text.push('.');
+        text.push_str(places.get(1..).unwrap_or_default());
+    }
+    text
 }
 
 /// Dollars in another currency that has so many millionths of a unit for a dollar, rounded half up.

@@ -7,7 +7,6 @@ use std::time::Duration;
 use http::{HeaderMap, header};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
-use tokio::time::Instant;
 
 use super::context::Ctx;
 use super::downstream::{self, Gate, KeepAlive};
@@ -143,7 +142,7 @@ async fn generate(session: &mut Session, ctx: &mut Ctx, said: &Said<'_>) -> Resu
     let Some(key) = ctx.key.clone() else { return Err(Some(Refusal::Bug { what: "a call without a key" })) };
     let plan = Plan::make(&snapshot, &ctx.shared.live, &key, &call, ctx.started, &mut || fastrand::u64(..))?;
 
-    let total_by = Instant::now() + plan.left(ctx.shared.now());
+    let total_by = ctx.shared.instant(plan.deadline);
     ctx.call = Some(call);
     ctx.plan = Some(plan);
     // The first attempt is prepared here, so that a request that no target can take is refused without a connection

@@ -19,7 +19,7 @@ use crate::dialect::{Dialect, openai_chat};
 use crate::exchange::conversation::Keeper;
 use crate::exchange::paths::Operation;
 use crate::exchange::record::Id;
-use crate::exchange::{Attempt, Call, Plan, Refusal};
+use crate::exchange::{Attempt, Call, Candidate, Plan, Refusal};
 use crate::ir::Fault;
 use crate::policy::Moment;
 use crate::provider::Grant;
@@ -106,20 +106,21 @@ pub struct Outcome {
     pub cost: u64,
     pub unpriced: bool,
     pub ttft_us: u64,
-    pub target: String,
-    pub provider: String,
-    pub model: String,
+    /// The one tried last, and when that was over.
+    pub candidate: Option<Candidate>,
+    pub settled: Option<Moment>,
     pub name: &'static str,
 }
 
 impl Ctx {
     pub fn new(shared: Arc<Shared>) -> Ctx {
-        let id = shared.new_id();
+        let started = shared.now();
+        let id = shared.new_id(started);
         Ctx {
             served: shared.served(),
             id,
-            request_id: id.to_string(),
-            started: shared.now(),
+            request_id: text(id),
+            started,
             dialect: openai_chat::DIALECT,
             operation: None,
             key: None,
@@ -194,13 +195,25 @@ impl Ctx {
         self.outcome.usage = settlement.usage;
         self.outcome.cost = self.outcome.cost.saturating_add(settlement.cost);
         self.outcome.unpriced |= settlement.unpriced;
-        self.outcome.target = target.id.clone();
-        self.outcome.provider = target.provider.id.clone();
-        self.outcome.model = attempt.candidate.model.name.clone();
+        self.outcome.candidate = Some(attempt.candidate.clone());
+        self.outcome.settled = Some(now);
         if served && settlement.ttft_us != 0 {
             self.outcome.ttft_us = attempt.first.map_or(0, |first| first.since(self.started));
         }
     }
+}
+
+/// An id as [`Id`] writes itself, without the machinery of formatting: every call's is written.
+fn text(id: Id) -> String {
+    let mut text = String::with_capacity(36);
+    for place in 0..32 {
+        if matches!(place, 8 | 12 | 16 | 20) {
+            text.push('-');
+        }
+        let digit = (id.0 >> (124 - 4 * place)) as u32 & 15;
+        text.push(char::from_digit(digit, 16).unwrap_or('0'));
+    }
+    text
 }
 
 impl Drop for Ctx {
@@ -209,6 +222,18 @@ impl Drop for Ctx {
         if let Some(current) = &self.current {
             let committed = current.attempt.committed();
             self.attempt_over("aborted", committed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_read_as_they_write_themselves() {
+        for id in [Id(0), Id(u128::MAX), Id(0x0123_4567_89ab_cdef_0011_2233_4455_6677)] {
+            assert_eq!(text(id), id.to_string());
         }
     }
 }

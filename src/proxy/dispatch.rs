@@ -37,7 +37,7 @@ pub fn next_after_pause(ctx: &mut Ctx) -> Result<(Box<Attempt>, Duration), Refus
             call,
             request_id: &ctx.request_id,
             number: ctx.attempts + 1,
-            id: ctx.shared.new_id(),
+            id: ctx.shared.new_id(now),
             now,
         };
         match Attempt::prepare(&making, candidate) {
@@ -68,7 +68,10 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>>
             }
         };
         let renewed = attempt.number <= ctx.attempts;
-        attempt.started = ctx.shared.now();
+        // The first one was prepared this very moment.
+        if ctx.attempts > 0 {
+            attempt.started = ctx.shared.now();
+        }
         let target = attempt.candidate.target.clone();
         let provider = &target.target.provider;
         let timeouts = target.timeouts;
@@ -264,6 +267,8 @@ pub fn finished<'c>(session: &'c Session, ctx: &'c Ctx, status: u16, gone: bool)
         (None, false) if !ctx.outcome.name.is_empty() => ctx.outcome.name,
         (None, false) => "ok",
     };
+    let candidate = ctx.outcome.candidate.as_ref();
+    let over = ctx.outcome.settled.unwrap_or_else(|| ctx.shared.now());
     Finished {
         request: &ctx.request_id,
         method: session.req_header().method.as_str(),
@@ -271,9 +276,9 @@ pub fn finished<'c>(session: &'c Session, ctx: &'c Ctx, status: u16, gone: bool)
         metered: ctx.call.is_some(),
         key: ctx.key.as_ref().map(|key| key.id.as_str()),
         asked: ctx.call.as_ref().map(|call| call.model.as_str()),
-        model: &ctx.outcome.model,
-        provider: &ctx.outcome.provider,
-        target: &ctx.outcome.target,
+        model: candidate.map_or("", |candidate| candidate.model.name.as_str()),
+        provider: candidate.map_or("", |candidate| candidate.target.target.provider.id.as_str()),
+        target: candidate.map_or("", |candidate| candidate.target.target.id.as_str()),
         dialect: ctx.dialect.name,
         stream: ctx.call.as_ref().is_some_and(|call| call.stream),
         attempts: ctx.attempts,
@@ -283,7 +288,7 @@ pub fn finished<'c>(session: &'c Session, ctx: &'c Ctx, status: u16, gone: bool)
         cost: ctx.outcome.cost,
         unpriced: ctx.outcome.unpriced,
         ttft_us: ctx.outcome.ttft_us,
-        total_us: ctx.shared.now().since(ctx.started),
+        total_us: over.since(ctx.started),
         bytes: session.body_bytes_sent(),
     }
 }

@@ -12,9 +12,11 @@
 //! `logging`. All of this rests on undocumented behaviour of pingora 0.9.1, hence the exact pin and the tests in
 //! `tests/gateway`.
 
+use std::future::{Future, poll_fn};
 use std::mem;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -118,9 +120,13 @@ impl Gate {
 }
 
 /// Puts the stand-in in the place of the client's session.
-pub fn install(session: &mut Session, gate: Arc<Gate>, drain: watch::Receiver<bool>) {
+pub fn install(session: &mut Session, gate: Arc<Gate>, mut cut: watch::Receiver<bool>) {
     let inner = mem::replace(&mut session.downstream_session, Box::new(absent()));
-    let stand_in = Downstream { inner, held: None, hold: true, last_write: Instant::now(), timer: None, drain, gate };
+    // One future for the whole call, since each new one has to be put into a list of those that wait.
+    let cut = Some(Box::pin(async move {
+        let _ = cut.wait_for(|over| *over).await;
+    }) as Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
+    let stand_in = Downstream { inner, held: None, hold: true, last_write: Instant::now(), timer: None, cut, gate };
     *session.downstream_session = ServerSession::new_custom(Box::new(stand_in));
 }
 
@@ -149,8 +155,16 @@ struct Downstream {
     hold: bool,
     last_write: Instant,
     timer: Option<Pin<Box<Sleep>>>,
-    drain: watch::Receiver<bool>,
+    /// Ready when this process ends the calls that are left; `None` from then on.
+    cut: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
     gate: Arc<Gate>,
+}
+
+/// What ended a wait.
+enum Woken {
+    Client(Result<Option<Bytes>>),
+    Cut,
+    Clock,
 }
 
 impl Drop for Downstream {
@@ -253,10 +267,24 @@ impl CustomSession for Downstream {
             if timer.deadline() > by || timer.is_elapsed() {
                 timer.as_mut().reset(by);
             }
-            tokio::select! {
-                read = self.inner.read_body_or_idle(true) => return read,
-                () = timer.as_mut() => {}
-                _ = self.drain.wait_for(|over| *over) => return Error::e_explain(DRAINING, "the process stops"),
+            let woken = {
+                let (cut, mut client) = (&mut self.cut, pin!(self.inner.read_body_or_idle(true)));
+                poll_fn(|context| {
+                    if let Poll::Ready(read) = client.as_mut().poll(context) {
+                        return Poll::Ready(Woken::Client(read));
+                    }
+                    if cut.as_mut().is_none_or(|cut| cut.as_mut().poll(context).is_ready()) {
+                        *cut = None;
+                        return Poll::Ready(Woken::Cut);
+                    }
+                    timer.as_mut().poll(context).map(|()| Woken::Clock)
+                })
+                .await
+            };
+            match woken {
+                Woken::Client(read) => return read,
+                Woken::Cut => return Error::e_explain(DRAINING, "the process stops"),
+                Woken::Clock => {}
             }
             match sign {
                 _ if Instant::now() < by => {}

@@ -1,10 +1,12 @@
 //! Reads a request's body whole, within bounds of size, time and memory held by all calls together.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
 use http::header;
 use pingora::proxy::Session;
 
@@ -71,12 +73,15 @@ pub async fn body(
         return Err(None);
     }
     let mut share = Share::new(buffered.clone());
-    let reading = read(session, limits, stated, &mut share);
-    match tokio::time::timeout(limits.body_time, reading).await {
-        Ok(Ok(body)) => Ok((body, share)),
-        Ok(Err(refusal)) => Err(refusal),
-        Err(_) => Err(Some(Refusal::BodyTimeout)),
-    }
+    let body = {
+        let mut reading = pin!(read(session, limits, stated, &mut share));
+        // Most bodies have come with their heads: a clock is set only for those that are waited for.
+        match reading.as_mut().now_or_never() {
+            Some(body) => body,
+            None => tokio::time::timeout(limits.body_time, reading).await.unwrap_or(Err(Some(Refusal::BodyTimeout))),
+        }
+    };
+    body.map(|body| (body, share))
 }
 
 async fn read(

@@ -95,8 +95,7 @@ impl Upstream {
         let options = &mut peer.options;
         options.connection_timeout = Some(timeouts.connect);
         options.total_connection_timeout = Some(timeouts.connect);
-        // The finer clocks (first content, idle, deadline) run in the stand-in; this one catches what they do not see.
-        options.read_timeout = Some(timeouts.total);
+        // No time to read: the stand-in's clocks (first content, idle, deadline) run as long as anything is read.
         options.write_timeout = Some(WRITE);
         options.idle_timeout = Some(POOL_IDLE);
         options.max_h2_streams = H2_STREAMS;

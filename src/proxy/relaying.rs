@@ -56,7 +56,6 @@ pub fn head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
 
 /// Pingora's `response_body_filter`: one chunk.
 pub fn chunk(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
-    let now = ctx.shared.now();
     let Some(current) = &mut ctx.current else { return Ok(()) };
     if let Some(error) = &mut current.error {
         let chunk = body.take().unwrap_or_default();
@@ -87,10 +86,10 @@ pub fn chunk(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
         && let (Some(keeping), Some(key)) = (ctx.keeping.take(), &ctx.key)
         && let Some(kept) = keeping.keeper.kept(keeping.input, keeping.previous)
     {
-        ctx.shared.responses.keep(&key.id, kept, now.unix_ms / 1_000);
+        ctx.shared.responses.keep(&key.id, kept, ctx.shared.now().unix_ms / 1_000);
     }
     if !before && facts.content {
-        attempt.first = Some(now);
+        attempt.first = Some(ctx.shared.now());
     }
     if facts.committed && body.is_some() && !before {
         late_headers(ctx);

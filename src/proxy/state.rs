@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use http::HeaderMap;
@@ -138,9 +138,14 @@ impl Shared {
         self.clock.now()
     }
 
-    /// A new time-ordered id.
-    pub fn new_id(&self) -> Id {
-        id(self.clock.now().unix_ms, fastrand::u128(..))
+    /// A moment's place on the runtime's clock.
+    pub fn instant(&self, mono: u64) -> tokio::time::Instant {
+        (self.clock.start + Duration::from_micros(mono)).into()
+    }
+
+    /// A new id, ordered by its time.
+    pub fn new_id(&self, now: Moment) -> Id {
+        id(now.unix_ms, fastrand::u128(..))
     }
 
     pub fn in_flight(&self) -> usize {

@@ -638,7 +638,7 @@ const NO_DIGIT: u8 = 0x80;
 /// Prose has an escape every few words, which a step of eight bytes finds soonest; only what goes on plain beyond
 /// [`NEAR`] is worth the wider stride of [`special_far`].
 #[inline]
-fn special(rest: &[u8]) -> Option<usize> {
+pub(in crate::wire) fn special(rest: &[u8]) -> Option<usize> {
     match rest.split_at_checked(NEAR) {
         Some((near, far)) => special_word(near).or_else(|| special_far(far).map(|at| NEAR + at)),
         None => special_near(rest),

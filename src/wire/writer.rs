@@ -14,6 +14,7 @@
 //! ```
 
 use crate::wire::json::{Extras, Number, Raw};
+use crate::wire::scan::special;
 
 /// Writes one object.
 pub fn object(out: &mut Vec<u8>, members: impl FnOnce(&mut Object<'_>)) {
@@ -45,7 +46,7 @@ pub fn number(out: &mut Vec<u8>, n: u64) {
 pub fn escape(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|b| matches!(b, 0..=0x1f | b'"' | b'\\')) {
+    while let Some(at) = special(rest) {
         let (plain, tail) = rest.split_at(at);
         out.extend_from_slice(plain);
         let Some((&byte, after)) = tail.split_first() else { return };
