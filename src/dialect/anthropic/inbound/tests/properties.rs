@@ -116,6 +116,12 @@ proptest! {
         size in 1_usize..5,
         counted in any::<bool>(),
     ) {
+        // A provider that names two calls alike leaves nobody a way to tell their results apart.
+        let mut ids = std::collections::HashSet::new();
+        prop_assume!(contents.iter().all(|content| match content {
+            Content::ToolCall(call) => call.id.is_empty() || ids.insert(call.id.to_string()),
+            _ => true,
+        }));
         let blocks: Vec<Block<'static>> = contents.into_iter().map(Block::new).collect();
         let usage = Usage { input: 30, output: 9, cached: 10, cache_write: 3, cache_write_1h: 2, reasoning: 4, ..Usage::default() };
         let response = Response {
