@@ -250,6 +250,7 @@ impl Build<'_> {
                 models: key.models.clone(),
                 tags: key.tags.clone().into_iter().collect(),
                 disabled: key.disabled,
+                strict: key.strict,
                 expires: key.expires.map(|moment| moment.0),
             };
             if let Some(other) = keys.insert(key.secret_sha256.0, Arc::new(new)) {
@@ -274,6 +275,7 @@ impl Build<'_> {
             models: written.models.clone(),
             tags: Vec::new(),
             disabled: false,
+            strict: false,
             expires: None,
         }))
     }

@@ -376,6 +376,9 @@ pub struct Key {
     pub expires: Option<Moment>,
     #[serde(default)]
     pub disabled: bool,
+    /// Refuses its calls where a target could not serve them without loss, and names what would be lost.
+    #[serde(default)]
+    pub strict: bool,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -211,6 +211,8 @@ pub struct Key {
     pub models: Vec<String>,
     pub tags: Vec<(String, String)>,
     pub disabled: bool,
+    /// A lasting loss refuses its calls.
+    pub strict: bool,
     /// Unix seconds.
     pub expires: Option<u64>,
 }

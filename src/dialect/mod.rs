@@ -487,13 +487,14 @@ impl ErrorClass {
 }
 
 /// Members of a request body that are Portolan's own: read by the exchange, never sent to a provider.
-pub const CONTROLS: [&str; 7] = ["fallback", "cache", "timeout", "tags", "routing", "region", "priority"];
+pub const CONTROLS: [&str; 8] = ["fallback", "cache", "timeout", "tags", "routing", "region", "priority", "strict"];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     pub(super) mod golden;
+    mod table;
 
     #[test]
     fn names_are_unique_and_found() {

@@ -55,6 +55,8 @@ pub struct Making<'a> {
     /// The caller's dialect.
     pub caller: Dialect,
     pub call: &'a Arc<Call>,
+    /// The key demands that nothing is lost.
+    pub strict: bool,
     pub request_id: &'a str,
     pub number: u32,
     pub id: Id,
@@ -120,7 +122,8 @@ impl Attempt {
                 .map_err(|unsayable| Unfit::Target(Refusal::Unsayable(unsayable)))?;
             body.into()
         };
-        if candidate.model.strict && losses.lasting().next().is_some() {
+        let strict = candidate.model.strict || call.controls.strict || making.strict;
+        if strict && losses.lasting().next().is_some() {
             return Err(Unfit::Target(Refusal::Strict { model: call.model.clone(), losses }));
         }
         let mut path = String::with_capacity(64);

@@ -46,6 +46,8 @@ pub struct Controls {
     pub tags: Vec<(String, String)>,
     /// Regions the call may be served in; empty: any.
     pub region: Vec<String>,
+    /// A lasting loss refuses the call.
+    pub strict: bool,
     /// Asked for, and not yet heeded: named as losses.
     pub unheeded: Vec<&'static str>,
 }
@@ -203,6 +205,13 @@ impl Controls {
         } else if let Some(list) = header("x-portolan-region") {
             controls.region = split(list);
         }
+
+        controls.strict = match (at.bool("strict")?, header("x-portolan-strict")) {
+            (Some(strict), _) => strict,
+            (None, Some("true")) => true,
+            (None, Some("false") | None) => false,
+            (None, Some(_)) => return Err(invalid("strict", "expected true or false")),
+        };
 
         if at.raw("routing").is_some() || header("x-portolan-routing").is_some() {
             controls.unheeded.push("routing");

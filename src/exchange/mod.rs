@@ -10,6 +10,7 @@ mod call;
 pub mod conversation;
 pub mod estimate;
 pub mod models;
+mod needs;
 pub mod paths;
 mod plan;
 pub mod record;

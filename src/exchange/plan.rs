@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::needs::Needs;
 use super::{Call, Refusal};
 use crate::config::Snapshot;
 use crate::config::snapshot::{Key, Model, PricedTarget, Retry};
@@ -79,8 +80,15 @@ impl Plan {
                 }
             }
         }
-        // Whatever is cooling comes after everything that is not, fallbacks included; sorting keeps the order otherwise.
-        candidates.sort_by_key(|candidate| candidate.health.cooling_until(now.mono).is_some());
+        // Whatever is cooling comes after everything that is not, fallbacks included, and what is known to lack something
+        // that the request needs after all else; sorting keeps the order otherwise.
+        if candidates.len() > 1 {
+            let needs = Needs::of(call);
+            candidates.sort_by_key(|candidate| {
+                let able = needs.met_by(&candidate.target.target.abilities);
+                (!able, candidate.health.cooling_until(now.mono).is_some())
+            });
+        }
         let Some(first) = candidates.first() else {
             return Err(Refusal::NoRegion { regions: call.controls.region.join(", ") });
         };

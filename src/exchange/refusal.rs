@@ -231,7 +231,7 @@ impl Refusal {
             }
             Refusal::Uncounted => "No other provider of this model counts tokens, and the one that does failed.".into(),
             Refusal::Strict { model, losses } => format!(
-                "The model `{}` is strict, and no target can take the request as it is ({losses}). Leave these out, or ask for a model that is not strict.",
+                "The call is strict, and no target of the model `{}` can take the request as it is ({losses}). Leave these out, or do not ask for `strict`.",
                 clip(model, 100)
             ),
             Refusal::NoRegion { regions } => {

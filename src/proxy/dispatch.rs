@@ -35,6 +35,7 @@ pub fn next_after_pause(ctx: &mut Ctx) -> Result<(Box<Attempt>, Duration), Refus
             snapshot: &ctx.served.snapshot,
             caller: ctx.dialect,
             call,
+            strict: ctx.key.as_ref().is_some_and(|key| key.strict),
             request_id: &ctx.request_id,
             number: ctx.attempts + 1,
             id: ctx.shared.new_id(now),
