@@ -1,9 +1,10 @@
 //! Tokens used, as Cohere counts them.
 //!
 //! It counts twice: `tokens` is what the model read and wrote, with the template that Cohere puts around a conversation;
-//! `billed_units` is what is charged. Only the former agrees with `cached_tokens`, so it is what is counted; the latter
-//! stands in where a provider of this dialect states nothing else. Images stand beside `input_tokens`, not in them (a
-//! recorded call with two images has 501 and 518).
+//! `billed_units` is what is charged (Cohere documentation, "How does Cohere's pricing work?", seen 2026-11-21), and may be
+//! far less. Usage is what is paid for, so the latter counts, and `tokens` stand in where it is not stated.
+//! `cached_tokens` are parts of `tokens` alone: beside a bill they would be taken off twice. Images stand beside
+//! `input_tokens`, not in them (a recorded call with two images has 501 and 518).
 
 use super::wire::whole;
 use crate::ir::Usage;
@@ -38,7 +39,11 @@ pub(super) fn read(raw: Option<&Raw<'_>>) -> Option<Usage> {
             ..Usage::default()
         })
     };
-    let mut usage = said(&counts.tokens).or_else(|| said(&counts.billed))?;
+    let reasoning = said(&counts.tokens).map_or(0, |tokens| tokens.reasoning);
+    if let Some(billed) = said(&counts.billed) {
+        return Some(Usage { reasoning: billed.reasoning.max(reasoning.min(billed.output)), ..billed });
+    }
+    let mut usage = said(&counts.tokens)?;
     usage.cached = whole(counts.cached.as_ref()).unwrap_or(0).min(usage.input);
     Some(usage)
 }
@@ -52,15 +57,17 @@ mod tests {
     }
 
     #[test]
-    fn tokens_count_and_billed_units_stand_in() {
+    fn billed_units_count_and_tokens_stand_in() {
         let both = usage(
             r#"{"billed_units":{"input_tokens":84,"output_tokens":314},"cached_tokens":1008,
                 "tokens":{"input_tokens":1501.0,"output_tokens":346,"reasoning_tokens":304}}"#,
         );
-        let wanted = Usage { input: 1501, output: 346, cached: 1008, reasoning: 304, ..Usage::default() };
+        let wanted = Usage { input: 84, output: 314, reasoning: 304, ..Usage::default() };
         assert_eq!(both, Some(wanted));
         let billed = usage(r#"{"billed_units":{"input_tokens":9,"output_tokens":3},"tokens":{}}"#).unwrap();
         assert_eq!((billed.input, billed.output), (9, 3));
+        let counted = usage(r#"{"tokens":{"input_tokens":20,"output_tokens":3},"cached_tokens":8}"#).unwrap();
+        assert_eq!((counted.input, counted.cached), (20, 8));
         assert_eq!(usage("{}"), None);
         assert_eq!(usage(r#"{"tokens":{"input_tokens":"x"}}"#), None);
     }
