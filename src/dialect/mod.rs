@@ -280,6 +280,8 @@ pub struct Asked<'a> {
     pub include_usage: bool,
     /// The stream is to be a growing JSON array instead of events (Gemini without `alt=sse`).
     pub array: bool,
+    /// Nothing of the answer has been written yet, signs of life aside.
+    pub silent: bool,
     /// 32 hexadecimal digits, unique: what ids that the provider did not give are made from.
     pub id: &'a str,
 }
@@ -427,6 +429,8 @@ pub struct Unsayable {
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorShape<'a> {
     pub class: ErrorClass,
+    /// Status of the answer, where it is told by one; it may be a provider's own.
+    pub status: u16,
     pub message: &'a str,
     /// Finer than the class, where there is such (`model_not_found`, `context_length_exceeded`).
     pub code: Option<&'a str>,

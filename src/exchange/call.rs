@@ -131,6 +131,7 @@ impl Call {
             model: &self.model,
             include_usage: self.include_usage,
             array: self.array,
+            silent: false,
             id,
         }
     }

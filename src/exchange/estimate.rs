@@ -3,6 +3,8 @@
 //! Four bytes of plain text are about one token in the vocabularies of today's models, a character of Chinese or Japanese
 //! about one too; pictures and documents have prices of their own. The estimate is meant to be near, never exact.
 
+use super::{Call, Refusal};
+use crate::dialect::Inbound;
 use crate::ir::{Block, Content, Media, MediaKind, Request, Source, Tool};
 
 /// Tokens that frame a message or a tool, whatever it says.
@@ -12,6 +14,17 @@ const IMAGE: u64 = 1_000;
 /// Bytes of base64 of a document for one token, and the least a document counts.
 const FILE_BYTES: u64 = 24;
 const FILE: u64 = 1_500;
+
+/// The answer to a question for the number of input tokens, by estimate.
+///
+/// # Errors
+/// The question is not one of the caller's dialect.
+pub fn answer(call: &Call, inbound: &dyn Inbound) -> Result<Vec<u8>, Refusal> {
+    let request = inbound.decode_count(&call.body).map_err(Refusal::Invalid)?;
+    let mut out = Vec::with_capacity(32);
+    inbound.count(input_tokens(&request), &mut out);
+    Ok(out)
+}
 
 /// Estimates the input tokens of a request.
 pub fn input_tokens(request: &Request<'_>) -> u64 {

@@ -323,6 +323,7 @@ impl Refusal {
         let message = self.message();
         write(&ErrorShape {
             class: self.class(),
+            status: self.status(),
             message: &message,
             code: self.code(),
             param: self.param(),

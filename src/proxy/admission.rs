@@ -173,10 +173,10 @@ async fn estimate(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<R
     let (Some(call), Some(inbound)) = (ctx.call.clone(), ctx.dialect.inbound) else {
         return Err(Some(Refusal::Bug { what: "a count without a call" }));
     };
-    let request = inbound.decode_count(&call.body).map_err(Refusal::Invalid)?;
-    let mut out = Vec::new();
-    inbound.count(exchange::estimate::input_tokens(&request), &mut out);
-    answer(session, ctx, out).await
+    let counted = exchange::estimate::answer(&call, inbound)?;
+    let (head, body) = reply::estimated(counted, &ctx.request_id).map_err(|_| None)?;
+    reply::send(session, head, body).await.map_err(|_| None)?;
+    Ok(Next::Answered)
 }
 
 async fn health(session: &mut Session, ctx: &mut Ctx, operation: Operation) -> Result<Next, Option<Refusal>> {

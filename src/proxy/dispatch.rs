@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::context::{Ctx, Dispatched};
 use super::peer::Peer;
 use super::{downstream, heads, relaying, reply, stop};
+use crate::dialect::Asked;
 use crate::exchange::{Attempt, Making, Refusal, Step, Unfit};
 use crate::ir::{Fault, FaultKind};
 use crate::provider::{Credential, Provider};
@@ -251,6 +252,7 @@ pub async fn call_failed(session: &mut Session, error: &Error, ctx: &mut Ctx) ->
         if streaming {
             // The stream has begun: a typed error event, and then an end that no client takes for a good one.
             let asked = ctx.call.as_ref().map(|call| call.asked(&ctx.request_id)).unwrap_or_default();
+            let asked = Asked { silent: !spoken(session, ctx), ..asked };
             let last_words = ctx.broken.as_mut().and_then(|attempt| attempt.last_words(&refusal));
             let event = last_words.unwrap_or_else(|| refusal.event(inbound, &asked, &ctx.request_id));
             let _ = session.write_response_body(Some(event.into()), false).await;

@@ -126,7 +126,16 @@ pub fn install(session: &mut Session, gate: Arc<Gate>, mut cut: watch::Receiver<
     let cut = Some(Box::pin(async move {
         let _ = cut.wait_for(|over| *over).await;
     }) as Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
-    let stand_in = Downstream { inner, held: None, hold: true, last_write: Instant::now(), timer: None, cut, gate };
+    let stand_in = Downstream {
+        inner,
+        held: None,
+        hold: true,
+        last_write: Instant::now(),
+        last_sign: Instant::now(),
+        timer: None,
+        cut,
+        gate,
+    };
     *session.downstream_session = ServerSession::new_custom(Box::new(stand_in));
 }
 
@@ -154,6 +163,8 @@ struct Downstream {
     /// Nothing has been sent to the client yet.
     hold: bool,
     last_write: Instant,
+    /// When the caller was last given anything, a sign of life too.
+    last_sign: Instant,
     timer: Option<Pin<Box<Sleep>>>,
     /// Ready when this process ends the calls that are left; `None` from then on.
     cut: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
@@ -185,7 +196,7 @@ impl Downstream {
     /// When the caller is to be given a sign of life, if nothing else is written before.
     fn silent_until(&self) -> Option<Instant> {
         let keep_alive = self.gate.keep_alive.as_ref()?;
-        self.last_write.checked_add(keep_alive.every)
+        self.last_write.max(self.last_sign).checked_add(keep_alive.every)
     }
 
     /// Gives the caller a sign of life, and before the first content a head too.
@@ -194,7 +205,7 @@ impl Downstream {
     /// after the last write and takes these few bytes whole before anything is awaited, and whatever is written next
     /// flushes them.
     async fn keep_alive(&mut self) -> Result<()> {
-        self.last_write = Instant::now();
+        self.last_sign = Instant::now();
         let Some(keep_alive) = &self.gate.keep_alive else { return Ok(()) };
         let text = Bytes::from_static(keep_alive.text);
         if self.hold && !mem::replace(&mut self.gate.lock().early, true) {

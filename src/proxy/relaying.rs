@@ -11,7 +11,8 @@ use super::context::{Ctx, ErrorBody};
 use super::dispatch;
 use super::heads;
 use super::reply::{self, REQUEST_ID};
-use crate::exchange::{Form, Refusal, Relay, Sent};
+use crate::dialect::Asked;
+use crate::exchange::{Form, Refusal, Relay, Sent, estimate};
 use crate::ir::{Fault, FaultKind};
 use crate::policy::price;
 
@@ -67,7 +68,7 @@ pub fn chunk(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
     }
     let attempt = &mut current.attempt;
     let Some(relay) = &mut attempt.relay else { return Ok(()) };
-    let before = relay.facts().content;
+    let (before, released) = (relay.facts().content, relay.facts().committed);
     match relay.chunk(body.take(), end, &attempt.terms) {
         Ok(out) => {
             *body = out.bytes;
@@ -91,7 +92,7 @@ pub fn chunk(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
     if !before && facts.content {
         attempt.first = Some(ctx.shared.now());
     }
-    if facts.committed && body.is_some() && !before {
+    if facts.committed && body.is_some() && !released {
         late_headers(ctx);
     }
     Ok(())
@@ -242,11 +243,18 @@ fn error_answer(body: &mut Option<Bytes>, ctx: &mut Ctx) -> Result<()> {
     if let Some(inbound) = ctx.dialect.inbound.filter(|_| early) {
         // The caller has a head already: the failure can only be told in its stream.
         let asked = ctx.call.as_ref().map(|call| call.asked(&ctx.request_id)).unwrap_or_default();
+        let asked = Asked { silent: true, ..asked };
         *body = Some(refusal.event(inbound, &asked, &ctx.request_id).into());
         ctx.refusal = Some(refusal);
         return Ok(());
     }
-    let (mut head, told) = if same && !leaks && !own_account && !raw.is_empty() {
+    let uncounted = ctx.call.as_ref().filter(|call| call.count && fault.kind == FaultKind::NotFound);
+    if let Some(counted) = uncounted.and_then(|call| estimate::answer(call, ctx.dialect.inbound?).ok()) {
+        // The provider has no such path; that it has the model is for answers to find out.
+        let (head, told) = reply::estimated(counted, &ctx.request_id)?;
+        return tell(head, told, body, ctx);
+    }
+    let (head, told) = if same && !leaks && !own_account && !raw.is_empty() {
         let mut head = match &error.head {
             Some(upstream) => {
                 let headers = heads::response(&upstream.headers, Form::AsItCame);
@@ -262,13 +270,18 @@ fn error_answer(body: &mut Option<Bytes>, ctx: &mut Ctx) -> Result<()> {
     } else {
         reply::refusal_parts(&refusal, ctx.dialect, &ctx.request_id)?
     };
+    ctx.refusal = Some(refusal);
+    tell(head, told, body, ctx)
+}
+
+/// Puts another answer in the place of the one that is held.
+fn tell(mut head: Box<ResponseHeader>, told: Bytes, body: &mut Option<Bytes>, ctx: &Ctx) -> Result<()> {
     head.remove_header(&header::TRANSFER_ENCODING);
     head.insert_header(header::CONTENT_LENGTH, told.len())?;
     name_attempts(&mut head, ctx);
     if let Some(gate) = &ctx.gate {
         gate.replace_head(head);
     }
-    ctx.refusal = Some(refusal);
     *body = Some(told);
     Ok(())
 }

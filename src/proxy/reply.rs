@@ -90,7 +90,21 @@ fn head(
     Ok(head)
 }
 
-async fn send(session: &mut Session, head: Box<ResponseHeader>, body: Bytes) -> Result<()> {
+/// Head and body of a count of tokens that is an estimate, and says so.
+///
+/// # Errors
+/// Never, for the headers we make.
+pub fn estimated(body: Vec<u8>, request_id: &str) -> Result<(Box<ResponseHeader>, Bytes)> {
+    let mut head = head(200, "application/json", body.len(), request_id, None, None)?;
+    head.insert_header("x-portolan-estimated", "true")?;
+    Ok((head, body.into()))
+}
+
+/// Sends a whole answer.
+///
+/// # Errors
+/// The client is gone.
+pub async fn send(session: &mut Session, head: Box<ResponseHeader>, body: Bytes) -> Result<()> {
     let no_body = session.req_header().method == http::Method::HEAD;
     session.write_response_header(head, no_body).await?;
     if !no_body {

@@ -98,7 +98,7 @@ pub(super) fn write(error: &ErrorShape<'_>, out: &mut Vec<u8>) {
         |o: &mut writer::Object<'_>, kind: &str| o.string("@type", &format!("type.googleapis.com/google.rpc.{kind}"));
     writer::object(out, |o| {
         o.object("error", |o| {
-            o.number("code", u64::from(error.class.status()));
+            o.number("code", u64::from(error.status));
             o.string("message", error.message);
             o.string("status", status);
             o.array("details", |a| {

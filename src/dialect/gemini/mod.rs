@@ -155,8 +155,7 @@ impl Inbound for Face {
     }
 
     fn error_event(&self, error: &ErrorShape<'_>, asked: &Asked<'_>, out: &mut Vec<u8>) {
-        // The stream has begun, and with it the array.
-        chunks::framed(asked.array, &mut true, out, |out| fault::write(error, out));
+        chunks::framed(asked.array, &mut !asked.silent, out, |out| fault::write(error, out));
         if asked.array {
             out.push(b']');
         }

@@ -115,6 +115,7 @@ fn streams() {
 fn errors_and_models_are_those_of_chat() {
     let error = ErrorShape {
         class: ErrorClass::InvalidRequest,
+        status: ErrorClass::InvalidRequest.status(),
         message: "no",
         code: None,
         param: Some("prompt"),

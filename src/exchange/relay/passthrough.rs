@@ -12,7 +12,8 @@ pub struct PassStream {
     held: Vec<Bytes>,
     held_bytes: usize,
     most_held: usize,
-    /// With `hide_usage`: the beginning of a frame whose end has not come yet, since it may be the one to cut out.
+    /// The beginning of a frame whose end has not come yet: it may be the one to cut out, and nothing of ours (a sign of
+    /// life, an error event) may fall into it.
     tail: Vec<u8>,
     /// The terminal mark was seen.
     ended: bool,
@@ -84,14 +85,14 @@ impl PassStream {
         facts.whole |= ended || self.sniffer.whole();
         if let (Some(at), Some(fault)) = (bad_at, fault.clone()) {
             let good = chunk.slice(..at.saturating_sub(watch.carried).min(chunk.len()));
-            let before = if self.hide_usage { self.without_usage(good, &watch, false) } else { good };
+            let before = self.whole_frames(good, &watch, false);
             return Err(Broken::after(fault, Some(before)));
         }
         let chunk = match end_at {
             Some(at) if at > 0 => chunk.slice(..at.min(chunk.len())),
             _ => chunk,
         };
-        let out = if self.hide_usage { self.without_usage(chunk, &watch, end || ended) } else { chunk };
+        let out = self.whole_frames(chunk, &watch, end || ended);
         if let Err(error) = read {
             return Err(Broken::after(broken_frame(error.into()), Some(out)));
         }
@@ -133,8 +134,8 @@ impl PassStream {
         Ok(Some(join(&mut self.held)))
     }
 
-    /// What may be handed out of tail and chunk: whole frames but the one of usage; an unfinished frame waits.
-    fn without_usage(&mut self, chunk: Bytes, watch: &Watch, end: bool) -> Bytes {
+    /// What may be handed out of tail and chunk: whole frames but the one to cut out; an unfinished frame waits.
+    fn whole_frames(&mut self, chunk: Bytes, watch: &Watch, end: bool) -> Bytes {
         let whole_to = if end { chunk.len() } else { watch.last_end.unwrap_or(0).min(chunk.len()) };
         if !end && watch.last_end.is_none() {
             // No frame ended in this chunk: all of it belongs to the unfinished one.

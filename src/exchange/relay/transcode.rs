@@ -2,6 +2,7 @@
 
 use super::passthrough::{Gathered, not_an_answer};
 use super::*;
+use crate::ir::Content;
 use crate::wire::json::Text;
 use crate::wire::scan;
 
@@ -160,9 +161,23 @@ fn complete(response: &mut Response<'_>, terms: &Terms) {
     }
 }
 
+fn says_nothing(content: &Content<'_>) -> bool {
+    match content {
+        Content::Text { text, .. } | Content::Refusal(text) => text.is_empty(),
+        Content::Reasoning(thought) => {
+            thought.text.as_ref().is_none_or(|text| text.is_empty())
+                && thought.encrypted.is_none()
+                && thought.signature.is_none()
+        }
+        _ => false,
+    }
+}
+
 /// Notes what an event tells of the answer.
 fn note(event: &Event<'_>, facts: &mut Facts, fault: &mut Option<Fault>) {
     match event {
+        // A block that is only announced says nothing yet.
+        Event::Open { content, .. } if says_nothing(content) => {}
         Event::Open { .. } | Event::Delta { .. } | Event::Finish { .. } => {
             facts.content = true;
             facts.pieces += 1;
@@ -284,7 +299,6 @@ impl TransWhole {
 
 /// Four characters of text a token: the estimate where a whole answer reports no usage.
 fn pieces(response: &Response<'_>) -> u64 {
-    use crate::ir::Content;
     let bytes: usize = response
         .candidates
         .iter()

@@ -92,7 +92,8 @@ fn errors_have_googles_shape() {
         (ErrorClass::Timeout, "DEADLINE_EXCEEDED", FaultKind::Timeout),
     ];
     for (class, status, kind) in classes {
-        let error = ErrorShape { class, message: "m", code: None, param: None, request_id: "r" };
+        let error =
+            ErrorShape { class, status: class.status(), message: "m", code: None, param: None, request_id: "r" };
         let mut out = Vec::new();
         IN.error(&error, &mut out);
         let body: serde_json::Value = serde_json::from_slice(&out).unwrap();
@@ -103,6 +104,7 @@ fn errors_have_googles_shape() {
     }
     let error = ErrorShape {
         class: ErrorClass::InvalidRequest,
+        status: ErrorClass::InvalidRequest.status(),
         message: "too \"long\"",
         code: Some("context_length_exceeded"),
         param: Some("contents"),
@@ -120,7 +122,14 @@ fn errors_have_googles_shape() {
 
 #[test]
 fn errors_in_streams() {
-    let error = ErrorShape { class: ErrorClass::Overloaded, message: "busy", code: None, param: None, request_id: "r" };
+    let error = ErrorShape {
+        class: ErrorClass::Overloaded,
+        status: ErrorClass::Overloaded.status(),
+        message: "busy",
+        code: None,
+        param: None,
+        request_id: "r",
+    };
     let text = |array: bool| Event::Open {
         candidate: u32::from(array),
         block: 0,

@@ -236,7 +236,14 @@ fn what_callers_cannot_be_shown_is_a_named_loss() {
 
 #[test]
 fn errors_have_openais_shape() {
-    let shape = |class, code| ErrorShape { class, message: "m\"", code, param: Some("p"), request_id: "r" };
+    let shape = |class, code| ErrorShape {
+        class,
+        status: class.status(),
+        message: "m\"",
+        code,
+        param: Some("p"),
+        request_id: "r",
+    };
     let mut out = Vec::new();
     Face.error(&shape(ErrorClass::Authentication, None), &mut out);
     assert_eq!(

@@ -124,6 +124,7 @@ fn an_error_after_the_beginning_is_typed_and_numbered() {
     let sse = input("cut.stream.sse");
     let error = ErrorShape {
         class: ErrorClass::Upstream,
+        status: ErrorClass::Upstream.status(),
         message: "It \"broke\".",
         code: Some("upstream_error"),
         param: None,

@@ -294,7 +294,14 @@ fn own_answers_come_out_as_they_went_in() {
 
 #[test]
 fn errors_have_anthropics_shape() {
-    let shape = |class, code| ErrorShape { class, message: "m\"", code, param: Some("p"), request_id: "r" };
+    let shape = |class, code| ErrorShape {
+        class,
+        status: class.status(),
+        message: "m\"",
+        code,
+        param: Some("p"),
+        request_id: "r",
+    };
     let mut out = Vec::new();
     Face.error_event(&shape(ErrorClass::Overloaded, None), &Asked::default(), &mut out);
     let wanted = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"m\\\"\"},\"request_id\":\"r\"}\n\n";
