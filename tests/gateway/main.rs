@@ -7,13 +7,23 @@
 #[cfg(test)]
 mod answers;
 #[cfg(test)]
+mod callers;
+#[cfg(test)]
 mod client;
 #[cfg(test)]
 mod cloud;
 #[cfg(test)]
+mod dialects;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
+mod forms;
+#[cfg(test)]
+mod frames;
+#[cfg(test)]
 mod gateway;
+#[cfg(test)]
+mod keep_alive;
 #[cfg(test)]
 mod metering;
 #[cfg(test)]
@@ -34,3 +44,5 @@ mod streams;
 mod tokens;
 #[cfg(test)]
 mod upstream;
+#[cfg(test)]
+mod voices;
