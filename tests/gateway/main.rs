@@ -13,6 +13,8 @@ mod client;
 #[cfg(test)]
 mod cloud;
 #[cfg(test)]
+mod counting;
+#[cfg(test)]
 mod dialects;
 #[cfg(test)]
 mod failover;
@@ -27,6 +29,8 @@ mod keep_alive;
 #[cfg(test)]
 mod metering;
 #[cfg(test)]
+mod mistakes;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod passthrough;
@@ -34,6 +38,8 @@ mod passthrough;
 mod pools;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod responses;
 #[cfg(test)]
 mod rig;
 #[cfg(test)]
