@@ -32,7 +32,7 @@ lint: system ## formatting and clippy
 	$(CARGO) clippy --locked -j$(JOBS) --all-targets -- -D warnings
 
 unit: system ## unit, golden and property tests, the floors, the allocation counter
-	$(CARGO) test --locked -j$(JOBS) --lib --bins --test floors --test alloc
+	$(CARGO) test --locked -j$(JOBS) --lib --bins --test floors --test alloc --test laws
 	$(CARGO) test --locked -j$(JOBS) --doc
 
 gateway: system ## the real binary against scripted providers
@@ -86,9 +86,14 @@ tests/sdk/node_modules/installed: tests/sdk/package-lock.json
 	cd tests/sdk && npm ci --no-audit --no-fund --loglevel=error
 	touch $@
 
-fuzz: ## fuzz each decoder of the wire floor for FUZZ_SECONDS (needs a nightly toolchain and cargo-fuzz)
-	for target in scan patch sse; do \
+fuzz: ## fuzz each framing and each dialect's decoders for FUZZ_SECONDS (needs a nightly toolchain and cargo-fuzz)
+	for target in scan patch sse lines eventstream; do \
 	  $(CARGO) +nightly fuzz run -s none --fuzz-dir tests/fuzz $$target -- -max_total_time=$(or $(FUZZ_SECONDS),30) || exit 1; \
+	done
+	for target in $(notdir $(patsubst %/cases,%,$(wildcard src/dialect/*/cases))); do \
+	  mkdir -p tests/fuzz/corpus/$$target; \
+	  $(CARGO) +nightly fuzz run -s none --fuzz-dir tests/fuzz $$target tests/fuzz/corpus/$$target $$(find src/dialect/$$target -name cases) \
+	    -- -max_total_time=$(or $(FUZZ_SECONDS),30) || exit 1; \
 	done
 
 clean: ## remove what the builds and tests made
