@@ -101,12 +101,6 @@ fn wrong(caller: Caller) -> Vec<(Value, &'static str)> {
             (input(json!([{"role": "wizard", "content": "x"}])), "role"),
             (input(json!([{"role": "user", "content": 5}])), "content"),
             (input(json!([{"type": "function_call_output", "output": "x"}])), "call_id"),
-            (
-                input(
-                    json!([{"role": "user", "content": "x"}, {"type": "function_call_output", "call_id": "call_9", "output": "x"}]),
-                ),
-                "call_9",
-            ),
             (json!({"model": "alias", "input": "x", "tools": 5}), "tools"),
             (json!({"model": "alias", "input": "x", "stream": "yes"}), "stream"),
             (json!({"model": "alias", "input": "x", "max_output_tokens": 1.5}), "max_output_tokens"),
