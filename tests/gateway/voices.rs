@@ -247,13 +247,22 @@ impl Voice {
         Reply { steps, framing: Framing::Chunked, ..Reply::new(200, self.stream_type(), "") }
     }
 
-    /// Answers as a good provider does, whole or as a stream as it is asked.
+    /// Answers as a good provider does, whole or as a stream as it is asked; no two answers have one id.
     pub fn good(self, attempt: &Attempt, text: &str) -> Reply {
-        if self.streams(attempt) {
+        let mut reply = if self.streams(attempt) {
             self.stream(self.streamed(&text.split_inclusive(' ').collect::<Vec<_>>()))
         } else {
             self.whole(text)
+        };
+        if self == Responses {
+            let id = format!("resp_upstream{}", attempt.number);
+            for step in &mut reply.steps {
+                if let Step::Bytes(bytes) = step {
+                    *bytes = String::from_utf8_lossy(bytes).replace("resp_upstream", &id).into_bytes();
+                }
+            }
         }
+        reply
     }
 
     /// The event with which it says in mid-stream that it failed.
