@@ -6,6 +6,7 @@ passes through, and what is transcoded for Anthropic and Gemini, must look alike
 
 import os
 
+import httpx
 import openai
 import pytest
 
@@ -80,3 +81,40 @@ def thought(text):
 def cost(prompt, completion, cached=0):
     """US dollars at the price that tests/sdk/run sets: 1 and 2 for a million tokens, 0.1 where cached."""
     return (prompt - cached + 0.1 * cached + 2 * completion) / 1e6
+
+
+# The dialects of upstream.py, each of them a provider `up-NAME`.
+PROVIDERS = ["chat", "messages", "gemini", "responses", "bedrock", "cohere", "ollama"]
+# Those that sign thoughts and want them back as they were.
+SIGNING = ["messages", "gemini", "responses", "bedrock"]
+# What it is asked to call, and what it calls it with (see upstream.py's `fill`).
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "enum": ["Lübeck", "Genoa"]}, "days": {"type": "integer"}},
+    "required": ["city", "days"],
+    "additionalProperties": False,
+}
+ARGUMENTS = {"city": "Lübeck", "days": 1}
+THOUGHT = "Let me think about the harbour."
+
+
+@pytest.fixture(params=PROVIDERS)
+def provider(request):
+    return request.param
+
+
+@pytest.fixture
+def scripted(provider):
+    """The model that the gateway serves from the scripted upstream in the provider's dialect."""
+    return f"up-{provider}-plain"
+
+
+@pytest.fixture
+def seen():
+    """What the upstream was asked since this test began, as upstream.py read it."""
+
+    def read():
+        return httpx.get(f"{os.environ['UPSTREAM_URL']}/seen").json()
+
+    read()
+    return read
