@@ -9,6 +9,7 @@ import binascii
 import json
 import re
 import struct
+import uuid
 from dataclasses import dataclass, field
 
 CREATED = 1_790_000_000
@@ -275,19 +276,29 @@ class Messages(Dialect):
         return sse(self.error(529, "overloaded_error", message), "error")
 
 
+def camel(json):
+    """Names as protobuf's JSON takes them, in either spelling; what is the caller's own stays."""
+    if isinstance(json, list):
+        return [camel(one) for one in json]
+    if not isinstance(json, dict):
+        return json
+    own = ("args", "response", "properties", "parametersJsonSchema", "responseJsonSchema")
+    named = [(re.sub("_(.)", lambda found: found[1].upper(), name), value) for name, value in json.items()]
+    return {name: value if name in own else camel(value) for name, value in named}
+
+
 class Gemini(Dialect):
     """Gemini generateContent."""
 
     def read(self, path, body):
         model, _, method = path.rpartition("/")[2].partition(":")
         ask = Ask(model=model, stream=method.startswith("stream"))
-        body = body.get("generateContentRequest", body)
+        body = camel(body)
         ask.system = "".join(part.get("text", "") for part in body.get("systemInstruction", {}).get("parts", []))
         for content in body["contents"]:
             found = [part["text"] for part in content["parts"] if "text" in part and not part.get("thought")]
             answers = [part["functionResponse"]["response"] for part in content["parts"] if "functionResponse" in part]
-            ask.results = [answer.get("result", answer.get("output", json.dumps(answer))) for answer in answers]
-            ask.results = [one if isinstance(one, str) else json.dumps(one) for one in ask.results]
+            ask.results = [json.dumps(answer) for answer in answers]
             if content.get("role", "user") == "user" and found:
                 ask.said.append("".join(found))
             for part in content["parts"]:
@@ -397,6 +408,7 @@ class Responses(Dialect):
         form = (body.get("text") or {}).get("format") or {}
         ask.schema = form.get("schema")
         ask.thinks = (body.get("reasoning") or {}).get("effort", "none") != "none"
+        self.id = f"resp_{uuid.uuid4().hex}"
         self.sealed = "reasoning.encrypted_content" in (body.get("include") or [])
         return ask
 
@@ -424,7 +436,7 @@ class Responses(Dialect):
             "total_tokens": USAGE["input"] + USAGE["output"],
         }
         return {
-            "id": "resp_1",
+            "id": self.id,
             "object": "response",
             "created_at": CREATED,
             "status": status,
@@ -501,7 +513,10 @@ class Bedrock(Dialect):
             content = message["content"]
             text = "".join(part.get("text", "") for part in content)
             results = [part["toolResult"] for part in content if "toolResult" in part]
-            ask.results = ["".join(part.get("text", "") for part in one["content"]) for one in results]
+            ask.results = [
+                "".join(json.dumps(part["json"]) if "json" in part else part["text"] for part in one["content"])
+                for one in results
+            ]
             if message["role"] == "user" and text:
                 ask.said.append(text)
             for part in content:
@@ -597,13 +612,11 @@ class Cohere(Chat):
         form = body.get("response_format") or {}
         ask.schema = form.get("json_schema") or form.get("schema")
         ask.thinks = (body.get("thinking") or {}).get("type") == "enabled"
-        ask.results = ask.results or []
         for message in body["messages"]:
             if message["role"] == "tool":
                 documents = [part["document"]["data"] for part in parts(message["content"]) if "document" in part]
-                ask.results = [one for one in ask.results if one] + [
-                    one if isinstance(one, str) else json.dumps(one) for one in documents
-                ]
+                ask.results += [one if isinstance(one, str) else json.dumps(one) for one in documents]
+        ask.results = [one for one in ask.results if one]
         return ask
 
     def usage(self):

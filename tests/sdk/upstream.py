@@ -52,11 +52,20 @@ def fill(schema, root=None):
     return {"string": "text", "integer": 1, "number": 1.5, "boolean": True, "null": None}[kind]
 
 
+def plain(result):
+    """What a tool said, without the object that some dialects want around it."""
+    try:
+        [told] = json.loads(result).values()
+        return str(told)
+    except (ValueError, AttributeError):
+        return result
+
+
 def answer(ask):
     """The blocks of the answer."""
     blocks = [Thought("Let me think about the harbour.", SIGNATURE)] if ask.thinks else []
     if ask.results:
-        return blocks + [Text("The tools said: " + ", ".join(ask.results))]
+        return blocks + [Text("The tools said: " + ", ".join(map(plain, ask.results)))]
     if ask.tools and ask.forced != "none":
         names = [ask.forced] if ask.forced in ask.tools else list(ask.tools)
         if "both" not in "".join(ask.said[-1:]):
