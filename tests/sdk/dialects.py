@@ -102,7 +102,7 @@ class Dialect:
         """The answer to a call that counts tokens; nothing where this is none."""
 
     def headers(self, status):
-        return {}
+        return {"x-request-id": "req_1"}
 
 
 class Chat(Dialect):
@@ -197,6 +197,9 @@ class Chat(Dialect):
 class Messages(Dialect):
     """Anthropic Messages."""
 
+    def headers(self, status):
+        return {"request-id": "req_1"}
+
     def read(self, path, body):
         ask = Ask(model=body["model"], stream=body.get("stream", False))
         ask.system = "".join(part["text"] for part in parts(body.get("system")))
@@ -287,6 +290,11 @@ def camel(json):
     return {name: value if name in own else camel(value) for name, value in named}
 
 
+def plain64(data):
+    """Google takes both alphabets of base64, and its SDKs write the one that is safe in URLs."""
+    return data.replace("-", "+").replace("_", "/")
+
+
 class Gemini(Dialect):
     """Gemini generateContent."""
 
@@ -303,11 +311,11 @@ class Gemini(Dialect):
                 ask.said.append("".join(found))
             for part in content["parts"]:
                 if "inlineData" in part:
-                    ask.images.append([part["inlineData"]["mimeType"], part["inlineData"]["data"]])
+                    ask.images.append([part["inlineData"]["mimeType"], plain64(part["inlineData"]["data"])])
                 elif "fileData" in part:
                     ask.images.append(["url", part["fileData"]["fileUri"]])
                 if "thoughtSignature" in part:
-                    ask.signatures.append(part["thoughtSignature"])
+                    ask.signatures.append(plain64(part["thoughtSignature"]))
         for tool in body.get("tools") or []:
             for function in tool.get("functionDeclarations", []):
                 ask.tools[function["name"]] = function.get("parametersJsonSchema", function.get("parameters"))
@@ -542,7 +550,7 @@ class Bedrock(Dialect):
 
     def headers(self, status):
         names = {400: "Validation", 401: "UnrecognizedClient", 404: "ResourceNotFound", 429: "Throttling"}
-        return {"x-amzn-errortype": names[status] + "Exception"} if status in names else {}
+        return {"x-amzn-errortype": f"{names[status]}Exception"} if status in names else {}
 
     def usage(self):
         total = USAGE["input"] + USAGE["output"]

@@ -55,7 +55,7 @@ def fill(schema, root=None):
 def plain(result):
     """What a tool said, without the object that some dialects want around it."""
     try:
-        [told] = json.loads(result).values()
+        *_, told = json.loads(result).values()
         return str(told)
     except (ValueError, AttributeError):
         return result
