@@ -238,9 +238,11 @@ class Messages(Dialect):
 
     def frame(self, ask, blocks):
         content = [self.block(block) for block in blocks]
-        usage = {"input_tokens": USAGE["input"], "output_tokens": USAGE["output"]}
         frame = {"id": "msg_1", "type": "message", "role": "assistant", "model": ask.model, "content": content}
-        return frame | {"stop_reason": None, "stop_sequence": None, "usage": usage}
+        return frame | {"stop_reason": None, "stop_sequence": None, "usage": self.usage()}
+
+    def usage(self):
+        return {"input_tokens": USAGE["input"], "output_tokens": USAGE["output"]}
 
     def stop(self, blocks):
         return {"stop_reason": "tool_use" if is_called(blocks) else "end_turn", "stop_sequence": None}
@@ -268,7 +270,7 @@ class Messages(Dialect):
             for delta in deltas:
                 yield event("content_block_delta", index=index, delta=delta)
             yield event("content_block_stop", index=index)
-        yield event("message_delta", delta=self.stop(blocks), usage={"output_tokens": USAGE["output"]})
+        yield event("message_delta", delta=self.stop(blocks), usage=self.usage())
         yield event("message_stop")
 
     def error(self, status, kind, message):
