@@ -96,6 +96,7 @@ test("models and keys", LIMIT, async () => {
   for await (const model of client.models.list({ limit: 1000 })) ids.push(model.id);
   assert.ok(ids.includes("up-bedrock-plain"));
   const nobody = new Anthropic({ baseURL: root, apiKey: "pk-nobody", maxRetries: 0 });
-  const error = await thrown(() => nobody.messages.create({ model: "up-chat-plain", max_tokens: 9, messages: [user("hi")] }));
+  const asking = { model: "up-chat-plain", max_tokens: 9, messages: [user("hi")] };
+  const error = await thrown(() => nobody.messages.create(asking));
   assert.ok(error instanceof Anthropic.AuthenticationError);
 });

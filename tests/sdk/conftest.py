@@ -1,7 +1,8 @@
-"""What the tests of all Python SDKs share: the gateway under test, and what its sandbox says.
+"""What the tests of all Python SDKs share: the gateway under test, and what is said behind it.
 
 The sandbox (src/sandbox) answers the same in each of its three dialects, so one test holds for all of them: what OpenAI
-passes through, and what is transcoded for Anthropic and Gemini, must look alike to an SDK.
+passes through, and what is transcoded for Anthropic and Gemini, must look alike to an SDK. So does the scripted
+upstream (upstream.py) in its seven, which also tells what it was asked.
 """
 
 import os

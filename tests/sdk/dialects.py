@@ -1,7 +1,7 @@
 """The seven provider dialects of the scripted upstream, written down a second time, apart from the gateway's own code.
 
-Each dialect reads a request into an `Ask`, and writes an answer (a list of blocks) whole or as a stream. An upstream that
-shared the gateway's reading of a dialect would agree with its mistakes.
+Each dialect reads a request into an `Ask`, and writes an answer (a list of blocks) whole or as a stream. An upstream
+that shared the gateway's reading of a dialect would agree with its mistakes.
 """
 
 import base64

@@ -12,6 +12,7 @@ import {
 
 const connect = (key) => new GoogleGenAI({ apiKey: key, httpOptions: { baseUrl: root, timeout: 20_000 } });
 const client = connect(apiKey);
+const STATUSES = { "fail-400": 400, "fail-404": 404, "fail-429": 429, "fail-401": 502 };
 const said = (text) => ({ role: "user", parts: [{ text }] });
 const WEATHER = { name: "get_weather", description: "The weather at a place.", parametersJsonSchema: SCHEMA };
 const TOOLS = [{ functionDeclarations: [WEATHER] }];
@@ -75,7 +76,7 @@ for (const provider of PROVIDERS) {
       });
 
       test("typed errors", LIMIT, async () => {
-        for (const [behaviour, status] of [["fail-400", 400], ["fail-404", 404], ["fail-429", 429], ["fail-401", 502]]) {
+        for (const [behaviour, status] of Object.entries(STATUSES)) {
           const error = await thrown(() => ask(`up-${provider}-${behaviour}`, "hi"));
           assert.ok(error instanceof ApiError, `${behaviour}: ${error}`);
           assert.equal(error.status, status);
@@ -103,6 +104,7 @@ for (const provider of PROVIDERS) {
 test("models and keys", LIMIT, async () => {
   const names = (await all(await client.models.list())).map((model) => model.name);
   assert.ok(names.includes("models/up-bedrock-plain"));
-  const error = await thrown(() => connect("pk-nobody").models.generateContent({ model: "up-chat-plain", contents: "hi" }));
+  const nobody = connect("pk-nobody");
+  const error = await thrown(() => nobody.models.generateContent({ model: "up-chat-plain", contents: "hi" }));
   assert.ok(error instanceof ApiError && [400, 401].includes(error.status));
 });

@@ -1,4 +1,4 @@
-"""The official `openai` package, unchanged, against the gateway in front of every provider dialect: Responses and Chat."""
+"""The official `openai` package, unchanged, in front of every provider dialect: Responses."""
 
 import json
 

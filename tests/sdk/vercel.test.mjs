@@ -1,5 +1,5 @@
-// Vercel's AI SDK, unchanged, with its providers for OpenAI (Responses and Chat), Anthropic and Google, against the gateway
-// in front of every provider dialect.
+// Vercel's AI SDK, unchanged, with its providers for OpenAI (Responses and Chat), Anthropic and Google, against the
+// gateway in front of every provider dialect.
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
@@ -10,7 +10,9 @@ import { createOpenAI } from "@ai-sdk/openai";
 import { APICallError, Output, generateObject, generateText, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
 
-import { ARGUMENTS, LIMIT, PNG, PROVIDERS, SIGNATURE, SIGNING, UNICODE, WORDS, all, apiKey, baseURL, root, seen, thrown } from "./asking.mjs";
+import {
+  ARGUMENTS, LIMIT, PNG, PROVIDERS, SIGNATURE, SIGNING, UNICODE, WORDS, all, apiKey, baseURL, root, seen, thrown,
+} from "./asking.mjs";
 
 const openai = createOpenAI({ baseURL, apiKey });
 const CLIENTS = {
@@ -26,6 +28,7 @@ const CLIENTS = {
   },
 };
 const Weather = z.object({ city: z.enum(["Lübeck", "Genoa"]), days: z.int() });
+const STATUSES = { "fail-400": 400, "fail-404": 404, "fail-429": 429, "fail-401": 502 };
 const once = { maxRetries: 0 };
 
 function tools(seen) {
@@ -83,14 +86,16 @@ for (const [name, { of, thinking }] of Object.entries(CLIENTS)) {
       });
 
       test("errors", LIMIT, async () => {
-        for (const [behaviour, status] of [["fail-400", 400], ["fail-404", 404], ["fail-429", 429], ["fail-401", 502]]) {
-          const error = await thrown(() => generateText({ model: of(`up-${provider}-${behaviour}`), prompt: "hi", ...once }));
+        for (const [behaviour, status] of Object.entries(STATUSES)) {
+          const failing = of(`up-${provider}-${behaviour}`);
+          const error = await thrown(() => generateText({ model: failing, prompt: "hi", ...once }));
           assert.ok(APICallError.isInstance(error), `${behaviour}: ${error}`);
           assert.equal(error.statusCode, status);
         }
         const failed = [];
-        const broken = { model: of(`up-${provider}-broken`), prompt: WORDS, onError: ({ error }) => failed.push(error) };
-        const parts = await all(streamText({ ...broken, ...once }).fullStream);
+        const onError = ({ error }) => failed.push(error);
+        const broken = { model: of(`up-${provider}-broken`), prompt: WORDS, onError, ...once };
+        const parts = await all(streamText(broken).fullStream);
         const text = parts.map((part) => (part.type === "text-delta" ? part.text : "")).join("");
         assert.ok(text && `Turn 1: ${WORDS}`.startsWith(text), text);
         assert.match(JSON.stringify(failed.map((error) => error.message ?? error)), /overloaded/);
