@@ -398,5 +398,19 @@ pub(super) fn framed(array: bool, begun: &mut bool, out: &mut Vec<u8>, json: imp
             at <= start || !matches!(byte, b'\n' | b'\r')
         });
     }
+    escape_separators(out, start);
     out.extend_from_slice(if array { b"\n" } else { b"\r\n\r\n" });
+}
+
+/// Escapes what Unicode calls an end of line (U+0085, U+2028, U+2029), as Google does: its Python SDK splits streams there.
+/// In JSON these stand in strings alone.
+fn escape_separators(out: &mut Vec<u8>, start: usize) {
+    const ESCAPES: [(&str, &str); 3] = [("\u{85}", "\\u0085"), ("\u{2028}", "\\u2028"), ("\u{2029}", "\\u2029")];
+    let Some(json) = out.get(start..).and_then(|json| std::str::from_utf8(json).ok()) else { return };
+    if json.is_ascii() || !ESCAPES.iter().any(|(raw, _)| json.contains(raw)) {
+        return;
+    }
+    let escaped = ESCAPES.iter().fold(json.to_owned(), |json, (raw, escape)| json.replace(raw, escape));
+    out.truncate(start);
+    out.extend_from_slice(escaped.as_bytes());
 }

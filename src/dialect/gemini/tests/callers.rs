@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::wire::json::Extras;
+use crate::wire::writer;
 
 /// What a request says, a line a piece.
 fn told(request: &Request<'_>) -> String {
@@ -329,4 +330,17 @@ fn providers_count() {
     assert_eq!(counting.decode(br#"{"totalTokens":12,"totalBillableCharacters":47}"#), Ok(12));
     assert_eq!(counting.decode(br#"{"totalTokens":"12"}"#), Ok(12));
     assert_eq!(counting.decode(b"{}").unwrap_err().path, "totalTokens");
+}
+
+/// Google's Python SDK ends a line at each of these.
+#[test]
+fn what_unicode_calls_a_line_break_is_escaped() {
+    let text = "Grüße\u{85}\u{2028}\u{2029}🌍";
+    for array in [false, true] {
+        let mut out = Vec::new();
+        chunks::framed(array, &mut true, &mut out, |out| writer::object(out, |o| o.string("text", text)));
+        let frame = std::str::from_utf8(&out).unwrap().trim_start_matches("data: ").trim_start_matches(",\r\n");
+        assert_eq!(frame.trim_end(), r#"{"text":"Grüße\u0085\u2028\u2029🌍"}"#);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(frame).unwrap()["text"], text);
+    }
 }
