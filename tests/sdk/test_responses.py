@@ -81,6 +81,12 @@ def test_what_was_said(client, scripted):
     assert [item.content[0].text for item in items] == ["one"]
 
 
+@pytest.mark.xfail(strict=True, reason="the list repeats an item's text, where OpenAI has a list of one part")
+def test_what_was_said_as_text(client):
+    response = create(client, "up-chat-plain", "one")
+    assert client.responses.input_items.list(response.id).data[0].content[0].text == "one"
+
+
 def test_tools_and_a_second_turn(ask, scripted, seen):
     first = ask(scripted, "How is the weather?", tools=[WEATHER, TIDE])
     [call] = calls(first)
