@@ -111,7 +111,15 @@ pub fn input_list(id: &str, input: &str, out: &mut Vec<u8>) {
                         o.string("type", "message");
                     }
                     let _ = scan::walk(item, usize::MAX, &mut |name, value| {
-                        o.value(name).extend_from_slice(value.as_bytes());
+                        let out = o.value(name);
+                        if name == "content" && value.starts_with('"') {
+                            // What was sent as a plain text is listed as what it stands for.
+                            out.extend_from_slice(b"[{\"type\":\"input_text\",\"text\":");
+                            out.extend_from_slice(value.as_bytes());
+                            out.extend_from_slice(b"}]");
+                        } else {
+                            out.extend_from_slice(value.as_bytes());
+                        }
                     });
                 });
                 ids.push(own);

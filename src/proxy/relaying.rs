@@ -11,7 +11,7 @@ use super::context::{Ctx, ErrorBody};
 use super::dispatch;
 use super::heads;
 use super::reply::{self, REQUEST_ID};
-use crate::dialect::Asked;
+use crate::dialect::{Asked, anthropic};
 use crate::exchange::{Form, Refusal, Relay, Sent, estimate};
 use crate::ir::{Fault, FaultKind};
 use crate::policy::price;
@@ -149,8 +149,13 @@ fn name_call(headers: &mut HeaderMap, ctx: &Ctx) {
     headers.insert(&names::ROUTE, HeaderValue::from_static(route(ctx)));
     headers.insert(&names::ATTEMPTS, ctx.attempts.into());
     if let Ok(id) = HeaderValue::from_str(&ctx.request_id) {
-        headers.entry(&names::OPENAI_REQUEST).or_insert(id);
+        headers.entry(own_request_id(ctx)).or_insert(id);
     }
+}
+
+/// The header in which the caller's SDK looks for the id that it shows in its exceptions.
+fn own_request_id(ctx: &Ctx) -> &'static HeaderName {
+    if ctx.dialect == anthropic::DIALECT { &names::ANTHROPIC_REQUEST } else { &names::OPENAI_REQUEST }
 }
 
 /// Names of headers that each answer has.
@@ -165,8 +170,8 @@ mod names {
     pub static ROUTE: HeaderName = HeaderName::from_static("x-portolan-route");
     pub static ATTEMPTS: HeaderName = HeaderName::from_static("x-portolan-attempts");
     pub static LOSS: HeaderName = HeaderName::from_static("x-portolan-loss");
-    /// The OpenAI SDKs show this one in their exceptions.
     pub static OPENAI_REQUEST: HeaderName = HeaderName::from_static("x-request-id");
+    pub static ANTHROPIC_REQUEST: HeaderName = HeaderName::from_static("request-id");
 }
 
 fn route(ctx: &Ctx) -> &'static str {
@@ -263,6 +268,10 @@ fn error_answer(body: &mut Option<Bytes>, ctx: &mut Ctx) -> Result<()> {
             None => Box::new(ResponseHeader::build(502, None)?),
         };
         head.insert_header(REQUEST_ID, &ctx.request_id)?;
+        let own = own_request_id(ctx);
+        if !head.headers.contains_key(own) {
+            head.insert_header(own.clone(), &ctx.request_id)?;
+        }
         if let (None, Some(wait)) = (head.headers.get(header::RETRY_AFTER), refusal.retry_after()) {
             head.insert_header(header::RETRY_AFTER, wait.as_secs_f64().ceil() as u64)?;
         }

@@ -80,6 +80,8 @@ fn head(
     head.insert_header(REQUEST_ID, request_id)?;
     // The OpenAI SDKs show this one in their exceptions.
     head.insert_header("x-request-id", request_id)?;
+    // And Anthropic's this one.
+    head.insert_header("request-id", request_id)?;
     if let Some(wait) = retry_after {
         // Rounded up: a client that comes back at the stated second must not be early.
         head.insert_header(header::RETRY_AFTER, wait.as_secs_f64().ceil().max(1.0) as u64)?;

@@ -135,7 +135,6 @@ def test_typed_errors(ask, provider, behaviour, kind, word):
         assert raised.value.response.headers["retry-after"] == "1"
 
 
-@pytest.mark.xfail(strict=True, reason="the gateway says x-request-id, where Anthropic's SDKs read request-id")
 def test_request_ids(claude):
     assert create(claude, "up-chat-plain", user("hi"))._request_id
     with pytest.raises(anthropic.BadRequestError) as raised:

@@ -81,7 +81,6 @@ def test_what_was_said(client, scripted):
     assert [item.content[0].text for item in items] == ["one"]
 
 
-@pytest.mark.xfail(strict=True, reason="the list repeats an item's text, where OpenAI has a list of one part")
 def test_what_was_said_as_text(client):
     response = create(client, "up-chat-plain", "one")
     assert client.responses.input_items.list(response.id).data[0].content[0].text == "one"
