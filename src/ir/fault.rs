@@ -18,8 +18,13 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// A fault with its sentence; where the provider's is empty, that is said.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
-        Fault { kind, status: None, code: None, param: None, message: message.into(), retry_after: None }
+        let mut message = message.into();
+        if message.trim().is_empty() {
+            "the provider gave no reason".clone_into(&mut message);
+        }
+        Fault { kind, status: None, code: None, param: None, message, retry_after: None }
     }
 }
 
