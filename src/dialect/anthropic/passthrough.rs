@@ -2,7 +2,7 @@
 
 use super::fault;
 use super::usage::Tally;
-use super::wire::{Answer, Counts, Glance};
+use super::wire::{Answer, Begun, Counts, Glance};
 use crate::dialect::{CONTROLS, Seen, Sniffer, To, additions};
 use crate::ir::{Fault, FaultKind};
 use crate::wire::json::{Raw, clip};
@@ -61,7 +61,12 @@ impl Sniffer for Watch {
         };
         let mut seen = Seen::default();
         match glance.kind.as_deref().unwrap_or(frame.event) {
-            "content_block_start" | "content_block_delta" => seen.content = true,
+            "content_block_delta" => seen.content = true,
+            "content_block_start" => {
+                // Words and thoughts begin empty, at times long before the first of them.
+                let block = glance.block.and_then(|block| block.open::<Begun<'_>>().ok()).unwrap_or_default();
+                seen.content = !matches!(block.kind.as_deref(), Some("text" | "thinking"));
+            }
             "message_start" => {
                 let message = glance.message.and_then(|message| message.open::<Answer<'_>>().ok()).unwrap_or_default();
                 // A turn that code of the model's began comes whole with its start.

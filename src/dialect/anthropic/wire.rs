@@ -117,11 +117,18 @@ shape! {
         kind "type": Text<'a>,
         index "index": Skip,
         delta "delta": Skip,
-        block "content_block": Skip,
+        block "content_block": Raw<'a>,
         content "content": Skip,
         message "message": Raw<'a>,
         usage "usage": Raw<'a>,
         error "error": Raw<'a>,
+    }
+}
+
+shape! {
+    /// A block that begins, by its kind.
+    pub(super) struct Begun {
+        kind "type": Text<'a>,
     }
 }
 

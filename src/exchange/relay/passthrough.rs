@@ -92,7 +92,7 @@ impl PassStream {
             Some(at) if at > 0 => chunk.slice(..at.min(chunk.len())),
             _ => chunk,
         };
-        let out = self.whole_frames(chunk, &watch, end || ended);
+        let out = self.whole_frames(chunk, &watch, ended || (end && facts.whole));
         if let Err(error) = read {
             return Err(Broken::after(broken_frame(error.into()), Some(out)));
         }
