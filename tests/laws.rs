@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use portolan::dialect::DIALECTS;
 
 /// Blows for each case: more takes longer, and finds more (`make fuzz` never tires).
-const BLOWS: u64 = 40;
+const BLOWS: u64 = 20;
 
 /// All cases of a dialect, those of its inbound side too.
 fn cases(folder: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) {
