@@ -35,6 +35,15 @@ fn hesitant(voice: Voice) -> Upstream {
     })
 }
 
+/// The same for each of them, side by side: these tests wait more than they work.
+fn at_once(voices: &[Voice], test: impl Fn(Voice) + Sync) {
+    std::thread::scope(|scope| {
+        for voice in voices {
+            scope.spawn(|| test(*voice));
+        }
+    });
+}
+
 /// When the first byte of the body came, after that instant.
 fn first(got: &Response, asked: Instant) -> Duration {
     got.arrivals.first().unwrap().0 - asked
@@ -62,16 +71,16 @@ fn alive(voice: Voice) {
 
 #[test]
 fn signs_come_before_and_between_the_words() {
-    for voice in [Voice::Chat, Voice::Messages, Voice::Gemini] {
+    at_once(&[Voice::Chat, Voice::Messages, Voice::Gemini], |voice| {
         alive(voice);
-    }
+    });
 }
 
 #[test]
 fn signs_come_from_binary_and_line_streams_too() {
-    for voice in [Voice::Responses, Voice::Bedrock, Voice::Ollama] {
+    at_once(&[Voice::Responses, Voice::Bedrock, Voice::Ollama], |voice| {
         alive(voice);
-    }
+    });
 }
 
 #[test]
@@ -109,7 +118,7 @@ fn a_sign_never_falls_into_an_event() {
 
 #[test]
 fn failover_goes_on_after_a_sign() {
-    for voice in [Voice::Chat, Voice::Messages, Voice::Gemini, Voice::Bedrock] {
+    at_once(&[Voice::Chat, Voice::Messages, Voice::Gemini, Voice::Bedrock], |voice| {
         let one = Upstream::start(move |attempt| match attempt.number % 3 {
             0 => Reply { before_head: vec![Step::Sleep(800)], ..Reply::json(500, "{}") },
             1 => Reply { before_head: vec![Step::Sleep(800), Step::Close], ..Reply::json(500, "{}") },
@@ -128,12 +137,12 @@ fn failover_goes_on_after_a_sign() {
                 assert_eq!(caller.said(&got, true), "rescue", "{caller:?} to {voice:?}: {got}");
             }
         }
-    }
+    });
 }
 
 #[test]
 fn a_failure_after_a_sign_is_told_as_an_event() {
-    for voice in [Voice::Chat, Voice::Messages, Voice::Gemini, Voice::Responses, Voice::Bedrock] {
+    at_once(&[Voice::Chat, Voice::Messages, Voice::Gemini, Voice::Responses, Voice::Bedrock], |voice| {
         let upstream = Upstream::start(move |attempt| match attempt.number % 3 {
             0 => Reply { before_head: vec![Step::Sleep(800)], ..Reply::json(500, "{\"message\":\"no\"}") },
             1 => Reply { before_head: vec![Step::Sleep(800), Step::Close], ..Reply::json(500, "{}") },
@@ -148,12 +157,12 @@ fn a_failure_after_a_sign_is_told_as_an_event() {
                 caller.last_error(&got);
             }
         }
-    }
+    });
 }
 
 #[test]
 fn a_provider_that_hangs_in_mid_stream_is_given_up_in_spite_of_signs() {
-    for voice in [Voice::Chat, Voice::Messages, Voice::Bedrock] {
+    at_once(&[Voice::Chat, Voice::Messages, Voice::Bedrock], |voice| {
         let upstream = Upstream::start(move |_| {
             let (before, words, _) = voice.frames(&["one "]);
             let pieces = before.into_iter().chain(words).map(Step::Bytes);
@@ -171,7 +180,7 @@ fn a_provider_that_hangs_in_mid_stream_is_given_up_in_spite_of_signs() {
             assert!(took < Duration::from_secs(4), "{caller:?} to {voice:?}: given up after {took:?}: {got}");
             caller.last_error(&got);
         }
-    }
+    });
 }
 
 #[test]
