@@ -250,7 +250,14 @@ impl Shows {
     /// What was written are frames of JSON, and an error still can be told.
     #[track_caller]
     fn end(mut self) {
-        let shape = ErrorShape { class: ErrorClass::Upstream, message: "no", code: None, param: None, request_id: "r" };
+        let shape = ErrorShape {
+            class: ErrorClass::Upstream,
+            status: 502,
+            message: "no",
+            code: None,
+            param: None,
+            request_id: "r",
+        };
         for (name, encoder, out) in &mut self.0 {
             let inbound = named(name).and_then(|dialect| dialect.inbound).expect("it was there before");
             if !encoder.error(&shape, &Shown::default(), out) {
