@@ -98,6 +98,9 @@ fn joined(before: &Raw<'_>, after: &Raw<'_>) -> Raw<'static> {
         content: Option<Vec<Raw<'a>>>,
         #[serde(borrow)]
         refusal: Option<Vec<Raw<'a>>>,
+        // DeepSeek's.
+        #[serde(borrow)]
+        reasoning_content: Option<Vec<Raw<'a>>>,
     }
     let (Ok(before), Ok(after)) = (before.read::<Parts<'_>>(), after.read::<Parts<'_>>()) else {
         return after.clone().into_owned();
@@ -108,7 +111,11 @@ fn joined(before: &Raw<'_>, after: &Raw<'_>) -> Raw<'static> {
             format!("[{}]", all.map(|raw| raw.get().to_owned()).collect::<Vec<_>>().join(","))
         })
     };
-    let parts = [("content", both(before.content, after.content)), ("refusal", both(before.refusal, after.refusal))];
+    let parts = [
+        ("content", both(before.content, after.content)),
+        ("refusal", both(before.refusal, after.refusal)),
+        ("reasoning_content", both(before.reasoning_content, after.reasoning_content)),
+    ];
     let members: Vec<_> = parts.into_iter().filter_map(|(name, list)| Some(format!("\"{name}\":{}", list?))).collect();
     Raw::trusted(format!("{{{}}}", members.join(",")))
 }
@@ -212,6 +219,7 @@ mod tests {
             delta(1, 0, Delta::Text("o".into())),
             Event::Logprobs { candidate: 1, json: Raw::literal("{\"content\":[1]}") },
             Event::Logprobs { candidate: 1, json: Raw::literal("{\"content\":[2],\"refusal\":null}") },
+            Event::Logprobs { candidate: 1, json: Raw::literal("{\"reasoning_content\":[3]}") },
             Event::Usage(Usage { input: 1, ..Usage::default() }),
             Event::Usage(Usage { input: 1, output: 2, ..Usage::default() }),
             Event::Finish { candidate: 1, finish: Finish { reason: FinishReason::Stop, sequence: None, native: None } },
@@ -227,7 +235,7 @@ mod tests {
         let Content::ToolCall(call) = &first.blocks[1].content else { panic!("a call") };
         assert_eq!(&*call.arguments, "{\"a\":1}");
         assert_eq!(second.blocks[0].content, Content::Refusal("no".into()));
-        assert_eq!(second.logprobs.as_ref().map(Raw::get), Some("{\"content\":[1,2]}"));
+        assert_eq!(second.logprobs.as_ref().map(Raw::get), Some("{\"content\":[1,2],\"reasoning_content\":[3]}"));
         assert_eq!((second.index, second.finish.as_ref().map(|f| f.reason)), (1, Some(FinishReason::Stop)));
     }
 }

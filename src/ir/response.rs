@@ -1,6 +1,6 @@
 //! One whole answer.
 
-use super::{Block, Event, Origin, Usage};
+use super::{Block, Content, Event, Origin, Usage};
 use crate::wire::json::{Extras, Raw, Text};
 
 #[derive(Clone, Debug, Default)]
@@ -61,6 +61,15 @@ pub enum FinishReason {
     Other,
 }
 
+impl Candidate<'_> {
+    /// The finish of a candidate whose provider stated none: a stream must have one.
+    fn unstated(&self) -> Finish<'static> {
+        let called = self.blocks.iter().any(|block| matches!(block.content, Content::ToolCall(_)));
+        let reason = if called { FinishReason::ToolCalls } else { FinishReason::Stop };
+        Finish { reason, sequence: None, native: None }
+    }
+}
+
 impl Response<'_> {
     /// The answer as the events of a stream, for a caller that asked for one of a provider that sent it whole.
     pub fn events(&self, emit: &mut dyn FnMut(Event<'_>)) {
@@ -77,17 +86,45 @@ impl Response<'_> {
                 let block = u32::try_from(block).unwrap_or(u32::MAX);
                 emit(Event::Open { candidate: candidate.index, block, content: content.content.clone() });
                 emit(Event::Close { candidate: candidate.index, block });
+                for (name, json) in content.extras.iter() {
+                    emit(Event::Extra { name: format!("content.{name}").into(), json: json.reborrow() });
+                }
+            }
+            for (name, json) in candidate.extras.iter() {
+                emit(Event::Extra { name: name.into(), json: json.reborrow() });
             }
             if let Some(json) = &candidate.logprobs {
                 emit(Event::Logprobs { candidate: candidate.index, json: json.reborrow() });
             }
-            if let Some(finish) = &candidate.finish {
-                emit(Event::Finish { candidate: candidate.index, finish: finish.clone() });
-            }
+            let finish = candidate.finish.clone().unwrap_or_else(|| candidate.unstated());
+            emit(Event::Finish { candidate: candidate.index, finish });
         }
         if let Some(usage) = self.usage {
             emit(Event::Usage(usage));
         }
         emit(Event::End);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::ToolCall;
+
+    #[test]
+    fn what_is_told_as_a_stream_loses_nothing_in_silence() {
+        let mut block = Block::new(Content::ToolCall(ToolCall::default()));
+        block.extras.push("caller", Raw::literal("{\"a\":1}"));
+        let mut candidate = Candidate { blocks: vec![block], ..Candidate::default() };
+        candidate.extras.push("seed", Raw::literal("7"));
+        let response = Response { candidates: vec![candidate], ..Response::default() };
+        let (mut extras, mut finish) = (Vec::new(), None);
+        response.events(&mut |event| match event {
+            Event::Extra { name, json } => extras.push(format!("{name}={}", json.get())),
+            Event::Finish { finish: told, .. } => finish = Some(told.reason),
+            _ => {}
+        });
+        assert_eq!(extras, ["content.caller={\"a\":1}", "seed=7"]);
+        assert_eq!(finish, Some(FinishReason::ToolCalls));
     }
 }

@@ -7,7 +7,7 @@ use super::kinds;
 use super::plain::{self, Answer, Counts};
 use super::recordings::{Exchange, Speech};
 use super::tally::Tally;
-use super::through::{self, Passed};
+use super::through::{Passed, Way};
 
 pub fn replay(recordings: &[Exchange]) -> Tally {
     let mut tally = Tally::default();
@@ -31,21 +31,37 @@ pub fn read(exchange: &Exchange, body: &str) -> Answer {
         Speech::Chat => plain::chat::whole(&json, &exchange.provider),
         Speech::Messages => plain::messages::whole(&json),
         Speech::Gemini => plain::gemini::whole(&json),
+        Speech::Responses => plain::responses::whole(&json),
+        Speech::Converse => plain::bedrock::whole(&json),
+        Speech::Cohere => plain::cohere::whole(&json),
+        Speech::Ollama => plain::ollama::whole(&json),
+        Speech::Completions => unreachable!("no provider is asked in it"),
     }
 }
 
 /// What the provider's stream says.
 pub fn read_stream(exchange: &Exchange, text: &str) -> Answer {
+    read_bytes(exchange, text.as_bytes())
+}
+
+/// The same, of whatever framing.
+pub fn read_bytes(exchange: &Exchange, bytes: &[u8]) -> Answer {
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
     match exchange.speech() {
         Speech::Chat => plain::chat::stream(text, &exchange.provider),
         Speech::Messages => plain::messages::stream(text),
         Speech::Gemini => plain::gemini::stream(text),
+        Speech::Responses => plain::responses::stream(text),
+        Speech::Converse => plain::bedrock::stream(bytes),
+        Speech::Cohere => plain::cohere::stream(text),
+        Speech::Ollama => plain::ollama::stream(text),
+        Speech::Completions => unreachable!("no provider is asked in it"),
     }
 }
 
 fn whole(tally: &mut Tally, exchange: &Exchange, body: &str) {
     let theirs = read(exchange, body);
-    let passed = match through::whole(exchange.speech().dialect(), body) {
+    let passed = match Way::to_chat(exchange.speech().dialect()).whole(body) {
         Ok(passed) => passed,
         Err(error) => return tally.count(&exchange.id, vec![error], &Default::default()),
     };
@@ -61,7 +77,7 @@ fn whole(tally: &mut Tally, exchange: &Exchange, body: &str) {
 
 fn stream(tally: &mut Tally, exchange: &Exchange, id: &str, text: &str) {
     let mut theirs = read_stream(exchange, text);
-    let passed = through::stream(exchange.speech().dialect(), text.as_bytes(), &[]);
+    let passed = Way::to_chat(exchange.speech().dialect()).stream(text.as_bytes(), &[]);
     let mut problems = unknown_kinds(tally, exchange, &passed);
     problems.extend(passed.disorder.clone());
     match (&theirs.error, &passed.fault) {
@@ -100,7 +116,7 @@ fn stream(tally: &mut Tally, exchange: &Exchange, id: &str, text: &str) {
     tally.count(id, problems, &passed.losses);
 }
 
-fn unknown_kinds(tally: &mut Tally, exchange: &Exchange, passed: &Passed) -> Vec<String> {
+pub fn unknown_kinds(tally: &mut Tally, exchange: &Exchange, passed: &Passed) -> Vec<String> {
     let speech = exchange.speech();
     let mut unknown = Vec::new();
     for (kind, count) in &passed.kinds {

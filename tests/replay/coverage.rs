@@ -273,13 +273,13 @@ impl<'s> Search<'s> {
                 (_, Speech::Messages) => self.body["tool_choice"]["type"] == "any",
                 ("auto", Speech::Gemini) => matches!(self.mode(), None | Some("AUTO" | "VALIDATED")),
                 ("none", Speech::Gemini) => self.mode() == Some("NONE"),
-                (_, Speech::Gemini) => self.mode() == Some("ANY"),
+                (_, _) => self.mode() == Some("ANY"),
             },
             "parallel_tool_calls" => match (value.as_bool().unwrap(), self.speech) {
-                (true, Speech::Messages | Speech::Gemini) => true,
-                (wanted, Speech::Chat) => self.body["parallel_tool_calls"] == wanted,
+                (true, _) if !chat => true,
+                (wanted, _) if chat => self.body["parallel_tool_calls"] == wanted,
                 (false, Speech::Messages) => self.body["tool_choice"]["disable_parallel_tool_use"] == true,
-                (false, Speech::Gemini) => false,
+                _ => false,
             },
             // Gemini holds every schema; a call that must be made is held to its schema by the mode.
             "tools[].function.strict" if self.speech == Speech::Gemini => {
@@ -297,7 +297,7 @@ impl<'s> Search<'s> {
                 ("text", _) => true,
                 (word, Speech::Chat) => self.body["response_format"]["type"] == word,
                 (_, Speech::Gemini) => self.has("responseMimeType", "application/json"),
-                (_, Speech::Messages) => self.has_member("output_config") || self.has_member("output_format"),
+                (_, _) => self.has_member("output_config") || self.has_member("output_format"),
             },
             "logprobs" | "store" if value == false && !chat => true,
             "logprobs" if self.speech == Speech::Gemini => self.body["generationConfig"]["responseLogprobs"] == true,
@@ -344,7 +344,7 @@ impl<'s> Search<'s> {
         match self.speech {
             Speech::Chat => THINKING.iter().any(|name| !self.body[*name].is_null()) || off,
             Speech::Messages => self.body["thinking"].is_object() || off,
-            Speech::Gemini => self.body["generationConfig"]["thinkingConfig"].is_object(),
+            _ => self.body["generationConfig"]["thinkingConfig"].is_object(),
         }
     }
 

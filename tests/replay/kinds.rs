@@ -94,11 +94,88 @@ const GEMINI: &[&str] = &[
     "choices.finishMessage",
 ];
 
+/// Items of OpenAI's own tools, and members that single hosts add.
+const RESPONSES: &[&str] = &[
+    // Items of tools that OpenAI runs itself, and what they were asked and said.
+    "content.apply_patch_call",
+    "content.code_interpreter_call",
+    "content.compaction",
+    "content.file_search_call",
+    "content.local_shell_call",
+    "content.mcp_approval_request",
+    "content.mcp_call",
+    "content.mcp_list_tools",
+    "content.program",
+    "content.program_output",
+    "content.shell_call",
+    "content.shell_call_output",
+    "content.tool_search_call",
+    "content.tool_search_output",
+    "content.web_search_call",
+    "content.x_search_call",
+    // Members of items that only their own kind has.
+    "output.background",
+    "output.caller",
+    "output.id",
+    "output.namespace",
+    "output.phase",
+    "output.prompt",
+    "output.quality",
+    "output.revised_prompt",
+    "output.size",
+    "output.status",
+    // How far those tools are.
+    "response.apply_patch_call_operation_diff.delta",
+    "response.apply_patch_call_operation_diff.done",
+    "response.code_interpreter_call.completed",
+    "response.code_interpreter_call.in_progress",
+    "response.code_interpreter_call.interpreting",
+    "response.code_interpreter_call_code.delta",
+    "response.code_interpreter_call_code.done",
+    "response.file_search_call.completed",
+    "response.file_search_call.in_progress",
+    "response.file_search_call.searching",
+    "response.image_generation_call.completed",
+    "response.image_generation_call.generating",
+    "response.image_generation_call.in_progress",
+    "response.image_generation_call.partial_image",
+    "response.mcp_call.completed",
+    "response.mcp_call.in_progress",
+    "response.mcp_call_arguments.delta",
+    "response.mcp_call_arguments.done",
+    "response.mcp_list_tools.completed",
+    "response.mcp_list_tools.in_progress",
+    "response.shell_call_command.added",
+    "response.shell_call_command.delta",
+    "response.shell_call_command.done",
+    "response.shell_call_output_content.delta",
+    "response.shell_call_output_content.done",
+    "response.web_search_call.completed",
+    "response.web_search_call.in_progress",
+    "response.web_search_call.searching",
+    // Single hosts: filters of Azure, billing of Copilot, moderation that was asked for.
+    "content_filters",
+    "copilot_usage",
+    "moderation",
+];
+
+/// Converse's guard and router, and what its own tools said.
+const CONVERSE: &[&str] = &["content.server_tool_use", "content.toolResult", "performanceConfig", "trace"];
+
+const COHERE: &[&str] = &[];
+
+const OLLAMA: &[&str] = &[];
+
 pub fn is_known(speech: Speech, kind: &str) -> bool {
     let list = match speech {
         Speech::Chat => CHAT,
         Speech::Messages => MESSAGES,
         Speech::Gemini => GEMINI,
+        Speech::Responses => RESPONSES,
+        Speech::Converse => CONVERSE,
+        Speech::Cohere => COHERE,
+        Speech::Ollama => OLLAMA,
+        Speech::Completions => &[],
     };
     list.contains(&kind)
 }

@@ -3,12 +3,17 @@
 //!
 //! The folder is named by `PORTOLAN_RECORDINGS`; without it every test says so and passes. Nothing in here trusts the
 //! dialects to judge themselves: what an answer says is read a second time by [`plain`], straight from the JSON, with
-//! tables of its own, and the two readings must agree. What Chat Completions cannot show must be a loss with a name.
+//! tables of its own, and the two readings must agree. What a dialect cannot be told or cannot show must be a loss with a
+//! name.
 
 #[cfg(test)]
 mod answers;
 #[cfg(test)]
+mod asked;
+#[cfg(test)]
 mod binary;
+#[cfg(test)]
+mod callers;
 #[cfg(test)]
 #[path = "../gateway/client.rs"]
 #[expect(dead_code, reason = "a rig shared with the gateway's tests, which use all of it")]
@@ -47,12 +52,17 @@ mod upstream;
 /// The dialects on what was recorded: answers, errors, requests.
 #[test]
 fn dialects() {
-    let Some(recordings) = recordings::all() else { return };
+    let (Some(all), Some(first)) = (recordings::all(), recordings::first()) else { return };
     let tally = std::thread::scope(|scope| {
-        let requests = scope.spawn(|| requests::replay(recordings));
-        let mut tally = answers::replay(recordings);
-        tally.add(errors::replay(recordings));
-        tally.add(requests.join().expect("the replay of requests panicked"));
+        let (some, others) = all.split_at(first.len() / 2);
+        let asked = scope.spawn(|| asked::replay(all));
+        let more = [scope.spawn(|| callers::replay(some)), scope.spawn(|| callers::replay(others))];
+        let requests = scope.spawn(|| requests::replay(first));
+        let mut tally = answers::replay(first);
+        tally.add(errors::replay(all));
+        for more in more.into_iter().chain([requests, asked]) {
+            tally.add(more.join().expect("a part of the replay panicked"));
+        }
         tally
     });
     tally.report();

@@ -243,6 +243,10 @@ impl<'a> History<'a> {
             plain(part, &mut |block| blocks.push(block));
         }
         let structured = Some(response.unwrap_or(Raw::literal("{}")));
+        if let Some(json) = structured.as_ref().filter(|json| !blocks.is_empty() && json.get() != "{}") {
+            // Where there are parts, others read those alone: what stands beside them is said among them.
+            blocks.insert(0, Block::text(json.get().to_owned()));
+        }
         let content = Content::ToolResult(ToolResult { id, name: Some(name), blocks, structured, is_error: None });
         Ok(Block { content, cache: None, extras: block_extras })
     }

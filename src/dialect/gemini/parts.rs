@@ -86,10 +86,24 @@ pub(super) fn media<'p>(media: &'p Media<'p>, losses: &mut Losses) -> Option<Pie
     }
 }
 
+/// Kinds of Converse's blocks that the IR has no word for (AWS API reference "ContentBlock", seen 2026-11-21).
+const CONVERSE: [&str; 9] = [
+    "audio",
+    "cachePoint",
+    "citationsContent",
+    "document",
+    "guardContent",
+    "image",
+    "searchResult",
+    "toolResult",
+    "video",
+];
+
 /// A block of another dialect's, or one of ours: those name their kind as a member (`{"executableCode":{..}}`), where
-/// others have a `type`.
+/// others have a `type`, and Converse, which names its kinds alike, has [`CONVERSE`].
 pub(super) fn is_own(kind: &str, json: &Raw<'_>) -> bool {
-    json.read::<Bag<'_>>().is_ok_and(|bag| bag.extras.get(kind).is_some() && bag.extras.get("type").is_none())
+    !CONVERSE.contains(&kind)
+        && json.read::<Bag<'_>>().is_ok_and(|bag| bag.extras.get(kind).is_some() && bag.extras.get("type").is_none())
 }
 
 /// The name of a block that cannot be shown.
@@ -205,7 +219,11 @@ pub(super) fn uncounted(usage: &Usage, losses: &mut Losses) {
 
 shape! {
     /// Log probabilities in OpenAI's shape.
-    struct Probabilities { content "content": Vec<TokenOf<'a>>, refusal "refusal": Raw<'a> }
+    struct Probabilities {
+        content "content": Vec<TokenOf<'a>>,
+        refusal "refusal": Raw<'a>,
+        reasoning "reasoning_content": Raw<'a>,
+    }
 }
 
 shape! {
@@ -221,12 +239,15 @@ pub(super) fn logprobs(json: &Raw<'_>, out: &mut Vec<u8>, losses: &mut Losses) -
             o.digits("logProbability", logprob);
         }
     }
-    let Ok(Probabilities { content: Some(tokens), refusal, .. }) = json.read::<Probabilities<'_>>() else {
+    let Ok(Probabilities { content: Some(tokens), refusal, reasoning, .. }) = json.read::<Probabilities<'_>>() else {
         losses.dropped("logprobs");
         return None;
     };
     if refusal.is_some() {
         losses.dropped("logprobs.refusal");
+    }
+    if reasoning.is_some_and(|list| !matches!(list.get(), "null" | "[]")) {
+        losses.dropped("logprobs.reasoning_content");
     }
     writer::object(out, |o| {
         o.array("chosenCandidates", |a| tokens.iter().for_each(|token| a.object(|o| write(token, o))));
@@ -244,4 +265,15 @@ pub(super) fn logprobs(json: &Raw<'_>, out: &mut Vec<u8>, losses: &mut Losses) -
     });
     let known: Vec<f64> = tokens.iter().filter_map(|token| token.logprob.as_ref()).map(Number::as_f64).collect();
     Some(known.iter().sum::<f64>() / known.len() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_of_converse_are_not_ours() {
+        assert!(is_own("executableCode", &Raw::literal(r#"{"executableCode":{"code":"1"}}"#)));
+        assert!(!is_own("toolResult", &Raw::literal(r#"{"toolResult":{"toolUseId":"t"}}"#)));
+    }
 }

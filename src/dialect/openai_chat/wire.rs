@@ -5,7 +5,7 @@
 //! reference (Chat Completions), OpenRouter (reasoning tokens), DeepSeek, Mistral, Groq, xAI and Moonshot references,
 //! Google's OpenAI compatibility page.
 
-use crate::ir::{Finish, FinishReason, Origin};
+use crate::ir::{Finish, FinishReason, Losses, Origin};
 use crate::shape;
 use crate::wire::json::{Extras, Invalid, Kind, Number, Raw, Text, TextOr};
 use crate::wire::writer::Object;
@@ -361,5 +361,20 @@ pub fn finish_word(reason: FinishReason, called: bool) -> (&'static str, bool) {
         FinishReason::Pause => ("stop", true),
         FinishReason::Error | FinishReason::Other if called => ("tool_calls", true),
         FinishReason::Error | FinishReason::Other => ("stop", true),
+    }
+}
+
+shape! {
+    struct Scored { refusal "refusal": Raw<'a>, reasoning "reasoning_content": Raw<'a> }
+}
+
+/// Names the lists of log probabilities beside that of the text (DeepSeek's of the thoughts), for dialects that have a
+/// place for no other.
+pub fn unscored(json: &Raw<'_>, losses: &mut Losses) {
+    let scored: Scored<'_> = json.read().unwrap_or_default();
+    for (name, list) in [("logprobs.refusal", scored.refusal), ("logprobs.reasoning_content", scored.reasoning)] {
+        if list.is_some_and(|list| list.kind() == Kind::Array && list.get().len() > 2) {
+            losses.dropped(name);
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::dialect::openai_chat::response::write_shown;
 use crate::dialect::openai_chat::usage;
+use crate::dialect::openai_chat::wire::unscored;
 use crate::dialect::{Asked, Shown, StreamEncoder};
 use crate::ir::{Content, Delta, Event, Losses, Usage};
 use crate::wire::json::Raw;
@@ -69,7 +70,10 @@ impl StreamEncoder for Encoder {
                 _ => {}
             },
             Event::Close { candidate, .. } => self.state(*candidate, out).shows = false,
-            Event::Logprobs { candidate, json } => self.probabilities(*candidate, json, out),
+            Event::Logprobs { candidate, json } => {
+                unscored(json, losses);
+                self.probabilities(*candidate, json, out);
+            }
             Event::Finish { candidate, finish } => {
                 self.state(*candidate, out);
                 let word = word(finish.reason, losses);

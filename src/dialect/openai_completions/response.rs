@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::dialect::openai_chat::response::write_shown;
 use crate::dialect::openai_chat::usage;
-use crate::dialect::openai_chat::wire::finish_word;
+use crate::dialect::openai_chat::wire::{finish_word, unscored};
 use crate::dialect::{Asked, Shown};
 use crate::ir::{Candidate, Content, FinishReason, Losses, MediaKind, Response};
 use crate::wire::json::{Kind, clip};
@@ -99,6 +99,9 @@ fn write_choice(o: &mut Object<'_>, candidate: &Candidate<'_>, wanted: &Wanted, 
     o.string("text", &text);
     o.number("index", u64::from(candidate.index));
     let mut offset = wanted.offset;
+    if let Some(json) = &candidate.logprobs {
+        unscored(json, losses);
+    }
     match candidate.logprobs.as_ref().and_then(|json| logprobs::lists(json, wanted.tops, &mut offset)) {
         Some(lists) => o.value("logprobs").extend_from_slice(&lists),
         None => o.null("logprobs"),

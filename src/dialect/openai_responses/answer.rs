@@ -1,6 +1,7 @@
 //! Whole answers, written for a caller: the `Response` object, with the members that repeat its request.
 
 use crate::dialect::openai_chat::response::write_shown;
+use crate::dialect::openai_chat::wire::unscored;
 use crate::dialect::{Asked, Shown};
 use crate::ir::{Block, Content, FinishReason, Losses, Response, Usage};
 use crate::wire::json::{Raw, Text};
@@ -28,6 +29,9 @@ pub fn encode(response: &Response<'_>, shown: &Shown<'_>, out: &mut Vec<u8>, los
         for block in &candidate.blocks {
             add(&mut items, block, own, shown.asked.id, losses);
         }
+    }
+    if let Some(json) = scored {
+        unscored(json, losses);
     }
     if let Some(tokens) = scored.and_then(output::tokens)
         && !score(&mut items, tokens)

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use crate::dialect::openai_chat::fault as chat_fault;
 use crate::dialect::openai_chat::response::write_shown;
+use crate::dialect::openai_chat::wire::unscored;
 use crate::dialect::{ErrorShape, Shown, StreamEncoder};
 use crate::ir::{Content, Delta, Event, FinishReason, Losses, Reasoning, ToolKind, Usage};
 use crate::wire::json::{Raw, Text};
@@ -299,6 +300,7 @@ impl Encoder {
 
     /// Log probabilities belong to a delta; they come after theirs, with one that adds no text.
     fn score(&mut self, json: &Raw<'_>, out: &mut Vec<u8>, losses: &mut Losses) {
+        unscored(json, losses);
         let Some(tokens) = output::tokens(json) else { return };
         let part = match self.item.as_mut().map(|item| &mut item.body) {
             Some(Body::Message { parts, .. }) if self.part == Open::Text => parts.last_mut(),

@@ -275,7 +275,21 @@ pub fn number(raw: Option<&Raw<'_>>) -> Option<u64> {
     whole(raw)
 }
 
-/// Whether a kind, as [`Content::Other`] names it, is one of this dialect's.
+/// Whether a kind, as [`Content::Other`] names it, is one of this dialect's. Anthropic has a `compaction` too, in clear.
 pub fn is_ours(kind: &str, json: &Raw<'_>) -> bool {
-    is_item(kind) && json.read::<wire::Kind<'_>>().is_ok_and(|shape| shape.kind.is_some())
+    is_item(kind)
+        && json.read::<wire::Kind<'_>>().is_ok_and(|shape| shape.kind.is_some())
+        && (kind != "compaction" || json.get().contains("\"encrypted_content\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compaction_of_anthropics_is_not_one_of_ours() {
+        let ours = Raw::literal(r#"{"type":"compaction","id":"cmp_1","encrypted_content":"x"}"#);
+        let theirs = Raw::literal(r#"{"type":"compaction","content":"so far"}"#);
+        assert!(is_ours("compaction", &ours) && !is_ours("compaction", &theirs));
+    }
 }

@@ -174,7 +174,7 @@ fn finish(word: &str) -> Option<Finish> {
         "STOP" | "1" => Finish::as_is("stop"),
         "MAX_TOKENS" | "2" => Finish::as_is("length"),
         "SAFETY" | "MODEL_ARMOR" => Finish::as_is("content_filter"),
-        "UNEXPECTED_TOOL_CALL" => Finish::less("stop"),
+        "UNEXPECTED_TOOL_CALL" | "OTHER" => Finish::less("stop"),
         word => panic!("a finish reason that this reading does not know: {word}"),
     }
 }

@@ -52,7 +52,10 @@ pub fn stream(text: &str) -> Answer {
                         answer.note("content.citations", &delta["citation"]);
                         continue;
                     }
-                    "compaction_delta" => continue,
+                    "compaction_delta" => {
+                        block["content"] = delta["content"].clone();
+                        continue;
+                    }
                     other => panic!("a delta that this reading does not know: {other}"),
                 };
                 let text = string(&block[member]) + piece.as_str().unwrap();
@@ -79,7 +82,11 @@ pub fn stream(text: &str) -> Answer {
     for mut block in blocks.into_values() {
         let pieces = string(&block["pieces"]);
         if !pieces.is_empty() {
-            block["input"] = Value::String(pieces);
+            let json = serde_json::from_str(&pieces).ok().filter(|_| block["type"] != "tool_use");
+            block["input"] = json.unwrap_or(Value::String(pieces));
+        }
+        if let Some(members) = block.as_object_mut() {
+            members.remove("pieces");
         }
         self::block(&mut answer, &block);
     }
@@ -189,4 +196,59 @@ fn counts(usage: &BTreeMap<&'static str, u64>, iterations: &Value) -> Option<Cou
         searches: n("searches"),
         ..Counts::default()
     })
+}
+
+/// Holds a whole answer of ours to what the SDKs' types demand.
+///
+/// # Errors
+/// A member is missing or of another kind.
+pub fn shaped(body: &Value) -> Result<(), String> {
+    let counted = body["usage"]["input_tokens"].is_u64() && body["usage"]["output_tokens"].is_u64();
+    let named = body["type"] == "message" && body["role"] == "assistant" && string(&body["id"]).starts_with("msg_");
+    if !counted || !named || !body["content"].is_array() || body.get("stop_sequence").is_none() {
+        return Err(format!("not a message: {body}"));
+    }
+    Ok(())
+}
+
+/// A streamed answer of ours: every event in its place.
+///
+/// # Errors
+/// The order does not hold.
+pub fn ours(text: &str) -> Result<Answer, String> {
+    let (mut open, mut next, mut started, mut ending, mut ended) = (None, 0, false, false, false);
+    for (name, data) in events(text) {
+        let event: Value = serde_json::from_str(&data).map_err(|error| format!("{error}: {data}"))?;
+        let kind = event["type"].as_str().unwrap_or_default();
+        let index = event["index"].as_u64();
+        let holds = name == kind
+            && !ended
+            && match kind {
+                "message_start" => {
+                    shaped(&event["message"])?;
+                    !std::mem::replace(&mut started, true)
+                }
+                "content_block_start" => {
+                    let holds = started && !ending && open.is_none() && index == Some(next);
+                    (open, next) = (index, next + 1);
+                    holds
+                }
+                "content_block_delta" => open.is_some() && open == index,
+                "content_block_stop" => index.is_some() && open.take() == index,
+                "message_delta" => {
+                    ending = true;
+                    started && open.is_none() && event["delta"]["stop_reason"].is_string()
+                }
+                "message_stop" => {
+                    ended = true;
+                    ending
+                }
+                "ping" => true,
+                _ => false,
+            };
+        if !holds {
+            return Err(format!("out of order: {event}"));
+        }
+    }
+    Ok(stream(text))
 }

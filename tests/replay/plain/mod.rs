@@ -6,13 +6,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use portolan::ir::Losses;
 use serde_json::Value;
 
+pub mod bedrock;
 pub mod chat;
+pub mod cohere;
+pub mod completions;
 pub mod gemini;
 pub mod messages;
+pub mod ollama;
 pub mod ours;
+pub mod responses;
 
 /// What an answer says, in the words of Chat Completions.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Answer {
     pub id: String,
     pub model: String,
@@ -27,7 +32,7 @@ pub struct Answer {
     pub error: Option<Value>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Choice {
     pub text: String,
     pub refusal: String,
@@ -132,7 +137,7 @@ fn differ<T: PartialEq + std::fmt::Debug>(found: &mut Vec<String>, what: &str, t
     }
 }
 
-fn clip(value: &impl std::fmt::Debug) -> String {
+pub fn clip(value: &impl std::fmt::Debug) -> String {
     let text = format!("{value:?}");
     text.chars().take(160).collect()
 }
@@ -168,7 +173,7 @@ fn compare(found: &mut Vec<String>, theirs: &Choice, ours: &Choice, losses: &Los
 }
 
 /// Arguments as JSON; text that is none as text. Nothing at all is no arguments.
-fn same_arguments(theirs: &str, ours: &str) -> bool {
+pub fn same_arguments(theirs: &str, ours: &str) -> bool {
     let read = |text: &str| serde_json::from_str::<Value>(if text.trim().is_empty() { "{}" } else { text }).ok();
     match (read(theirs), read(ours)) {
         (Some(theirs), Some(ours)) => theirs == ours,

@@ -142,15 +142,17 @@ fn proof(choice: &mut Choice, from: &Value) {
 
 fn call_piece(choice: &mut Choice, piece: &Value) -> Result<(), String> {
     let index = piece["index"].as_u64().ok_or("a piece of a call without an index")? as usize;
-    let function = &piece["function"];
+    let custom = piece["custom"].is_object();
+    let function = &piece[if custom { "custom" } else { "function" }];
     if index == choice.calls.len() {
-        rule!(says(&piece["id"]) && piece["type"] == "function" && says(&function["name"]), "a call begins: {piece}");
+        let typed = piece["type"] == "function" || piece["custom"].is_object();
+        rule!(says(&piece["id"]) && typed && says(&function["name"]), "a call begins: {piece}");
         choice.calls.push(Call { id: string(&piece["id"]), name: string(&function["name"]), arguments: String::new() });
     } else {
         rule!(index + 1 == choice.calls.len(), "a piece of a call out of its order: {piece}");
         rule!(piece["id"].is_null() && function["name"].is_null(), "a call is named twice: {piece}");
     }
-    choice.calls[index].arguments.push_str(&string(&function["arguments"]));
+    choice.calls[index].arguments.push_str(&string(&function[if custom { "input" } else { "arguments" }]));
     proof(choice, piece);
     Ok(())
 }
@@ -160,7 +162,7 @@ fn finish(word: &Value) -> Result<Option<Finish>, String> {
     known.map(Finish::as_is).ok_or_else(|| format!("finish reason {word}"))
 }
 
-fn usage(usage: &Value) -> Result<Option<Counts>, String> {
+pub fn usage(usage: &Value) -> Result<Option<Counts>, String> {
     if usage.is_null() {
         return Ok(None);
     }

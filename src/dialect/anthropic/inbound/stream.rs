@@ -7,6 +7,7 @@
 //! Providers that count only at the end leave zeros there, and `message_delta` has all counts, as it has with Anthropic.
 
 use super::super::seal;
+use super::super::wire::Bag;
 use super::answer::{self, call_id, choice, counted, is_citation, is_own, lost, message_id, stop_reason, wrapper};
 use super::usage;
 use crate::dialect::{Shown, StreamEncoder};
@@ -171,7 +172,7 @@ impl Encoder {
                 self.say(thought.text.as_deref().unwrap_or_default(), shown, out);
             }
             Content::ToolCall(call) => self.call(call, shown, out, losses),
-            Content::Other { kind, json } if is_kind(kind) => {
+            Content::Other { kind, json } if is_kind(kind, json) => {
                 self.whole(shown, out, |out| write_line(out, json));
             }
             other => losses.dropped(lost(other)),
@@ -388,10 +389,15 @@ impl Encoder {
     }
 }
 
-/// Whether a block is one of this dialect's own: an event does not tell where it comes from.
-fn is_kind(kind: &str) -> bool {
-    matches!(kind, "server_tool_use" | "mcp_tool_use" | "container_upload" | "compaction")
-        || kind.ends_with("_tool_result")
+/// Whether a block is one of this dialect's own: an event does not tell where it comes from. Names alone do not either:
+/// Converse has a `server_tool_use` without a type, Responses a `compaction` without content.
+fn is_kind(kind: &str, json: &Raw<'_>) -> bool {
+    let known = matches!(kind, "server_tool_use" | "mcp_tool_use" | "container_upload" | "compaction")
+        || kind.ends_with("_tool_result");
+    let members = || json.read::<Bag<'_>>().map(|bag| bag.extras).unwrap_or_default();
+    let typed =
+        || members().get("type").and_then(|raw| raw.read::<Text<'_>>().ok()).is_some_and(|said| said.as_str() == kind);
+    known && typed() && (kind != "compaction" || members().get("content").is_some())
 }
 
 /// Writes one event.
@@ -409,4 +415,19 @@ fn frame(out: &mut Vec<u8>, kind: &str, members: impl FnOnce(&mut Object<'_>)) {
 /// Writes a provider's JSON on one line: a line feed would end the `data:` field, and between strings it is only space.
 fn write_line(out: &mut Vec<u8>, json: &Raw<'_>) {
     out.extend(json.get().bytes().filter(|byte| !matches!(byte, b'\n' | b'\r')));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_of_other_dialects_are_known_by_their_members() {
+        let own = |kind, json| is_kind(kind, &Raw::literal(json));
+        assert!(own("server_tool_use", r#"{"type":"server_tool_use","id":"s","name":"web_search","input":{}}"#));
+        assert!(own("compaction", r#"{"type":"compaction","content":"so far"}"#));
+        assert!(!own("server_tool_use", r#"{"toolUse":{"type":"server_tool_use","name":"f"}}"#));
+        assert!(!own("compaction", r#"{"type":"compaction","id":"cmp_1","encrypted_content":"x"}"#));
+        assert!(!own("web_search_call", r#"{"type":"web_search_call"}"#));
+    }
 }

@@ -8,13 +8,17 @@ use crate::wire::writer::Object;
 /// Writes the counts of an answer. `split`: with the lifetimes of what was written to the cache, as a whole answer and a
 /// stream's start have them.
 pub(super) fn write(o: &mut Object<'_>, usage: &Usage, split: bool) {
+    // The three are added up by callers, and some providers count tokens as both read and written (OpenRouter).
+    let uncached = usage.input.saturating_sub(usage.cached);
+    let hour = usage.cache_write_1h.min(uncached);
+    let short = usage.cache_write.min(uncached.saturating_sub(hour));
     o.number("input_tokens", usage.fresh_input());
-    o.number("cache_creation_input_tokens", usage.cache_write.saturating_add(usage.cache_write_1h));
+    o.number("cache_creation_input_tokens", short.saturating_add(hour));
     o.number("cache_read_input_tokens", usage.cached);
-    if split || usage.cache_write_1h > 0 {
+    if split || hour > 0 {
         o.object("cache_creation", |o| {
-            o.number("ephemeral_5m_input_tokens", usage.cache_write);
-            o.number("ephemeral_1h_input_tokens", usage.cache_write_1h);
+            o.number("ephemeral_5m_input_tokens", short);
+            o.number("ephemeral_1h_input_tokens", hour);
         });
     }
     o.number("output_tokens", usage.output);
@@ -51,5 +55,21 @@ pub(super) fn costs(o: &mut Object<'_>, shown: &Shown<'_>) {
             Ok(number) => o.digits(name, &number),
             Err(_) => o.string(name, amount),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::writer;
+
+    #[test]
+    fn the_parts_of_the_input_add_up_to_it() {
+        let usage = Usage { input: 2_168, output: 1, cached: 2_161, cache_write: 2_161, ..Usage::default() };
+        let mut out = Vec::new();
+        writer::object(&mut out, |o| write(o, &usage, false));
+        let wanted =
+            r#"{"input_tokens":0,"cache_creation_input_tokens":7,"cache_read_input_tokens":2161,"output_tokens":1}"#;
+        assert_eq!(String::from_utf8_lossy(&out), wanted);
     }
 }
