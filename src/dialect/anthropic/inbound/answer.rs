@@ -35,7 +35,8 @@ pub(super) fn encode(response: &Response<'_>, shown: &Shown<'_>, out: &mut Vec<u
         });
         let (word, sequence) = match &candidate.finish {
             Some(finish) => (stop_reason(finish, said.called(), said.refused, losses), finish.sequence.as_deref()),
-            None => (if said.called() { "tool_use" } else { "end_turn" }, None),
+            None if said.called() => ("tool_use", None),
+            None => (if said.refused { "refusal" } else { "end_turn" }, None),
         };
         o.string("stop_reason", word);
         match sequence {
