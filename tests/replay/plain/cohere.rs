@@ -100,19 +100,22 @@ fn append(to: &mut Value, piece: &Value) {
     }
 }
 
-/// Images stand beside the input; what is billed stands in where nothing else is stated.
+/// What is billed counts, and what the model read and wrote where no bill is stated; what was cached is part of the latter
+/// alone. Images stand beside the input.
 fn counts(usage: &Value) -> Option<Counts> {
     let said = |name: &str| ["input_tokens", "output_tokens"].iter().any(|part| usage[name][*part].is_number());
-    let of = &usage[["tokens", "billed_units"].into_iter().find(|name| said(name))?];
+    let name = ["billed_units", "tokens"].into_iter().find(|name| said(name))?;
+    let of = &usage[name];
     let n = |value: &Value| value.as_f64().unwrap_or(0.0) as u64;
     let prompt = n(&of["input_tokens"]) + n(&of["image_tokens"]);
     let completion = n(&of["output_tokens"]);
+    let thought = n(&usage["tokens"]["reasoning_tokens"]).min(completion);
     Some(Counts {
         prompt,
         completion,
         total: prompt + completion,
-        cached: n(&usage["cached_tokens"]),
-        reasoning: n(&of["reasoning_tokens"]),
+        cached: if name == "tokens" { n(&usage["cached_tokens"]).min(prompt) } else { 0 },
+        reasoning: n(&of["reasoning_tokens"]).max(thought),
         ..Counts::default()
     })
 }
