@@ -35,10 +35,11 @@ const BACKGROUND: &str = "an answer to be made in the background";
 const PROMPTS: &str = "several prompts at once, or prompts as token ids";
 
 /// Members that some target is not told of, without a name for the loss: known, counted, and still to be mended.
-const OPEN: [&str; 13] = [
+const OPEN: [&str; 14] = [
     "contents[].parts[].thought",
     "generationConfig.thinkingConfig.includeThoughts",
     "generationConfig.thinkingConfig.include_thoughts",
+    "include[]",
     "input[].output[].filename",
     "messages[].content[].file.filename",
     "messages[].content[].image_url.url",
@@ -492,8 +493,10 @@ impl Search {
             ("includethoughts", Value::Bool(false)) => true,
             // The time that a cache lasts where nothing is said.
             ("ttl", Value::String(text)) => text == "5m",
-            // Longer than what several providers take: one of ours stands for it, in call and result alike.
-            ("callid", Value::String(text)) => text.len() > 64,
+            // Longer than what several providers take, or with other signs: one of ours stands for it, in call and result alike.
+            ("callid", Value::String(text)) => {
+                text.len() > 64 || text.contains(|c: char| !c.is_ascii_alphanumeric() && !"_-".contains(c))
+            }
             // A label that no model reads.
             ("name", _) if place.starts_with("responseformat") => true,
             // Bedrock's own mark on Anthropic's bodies.
