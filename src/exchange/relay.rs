@@ -63,7 +63,8 @@ enum Mode {
     PassStream(PassStream),
     PassWhole(PassWhole),
     TransStream(TransStream),
-    TransGather(TransGather),
+    /// Boxed: rare, and large.
+    TransGather(Box<TransGather>),
     TransWhole(TransWhole),
     Count(count::Counted),
 }
@@ -169,12 +170,12 @@ impl Relay {
                 terms.outbound.stream(),
                 terms.inbound.stream(&terms.asked()),
             )),
-            (_, Sent::Stream(framing), false) => Mode::TransGather(TransGather::new(
+            (_, Sent::Stream(framing), false) => Mode::TransGather(Box::new(TransGather::new(
                 frames::Decoder::new(framing, limits.event_bytes),
                 terms.outbound.stream(),
                 terms.origin,
                 limits.answer_bytes,
-            )),
+            ))),
             (_, Sent::Whole, _) => Mode::TransWhole(TransWhole::new(limits.answer_bytes)),
         };
         Relay { mode, facts: Facts::default() }

@@ -28,6 +28,9 @@ pub const VOICES: [Voice; 7] =
 
 use Voice::{Bedrock, Chat, Cohere, Gemini, Messages, Ollama, Responses};
 
+/// Frames of a stream, in order.
+type Frames = Vec<Vec<u8>>;
+
 impl Voice {
     /// Its name in configurations.
     pub fn name(self) -> &'static str {
@@ -119,7 +122,7 @@ impl Voice {
     }
 
     /// The pieces of a streamed answer, framed: what comes before the words, the words, and what comes after them.
-    pub fn frames(self, words: &[&str]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    pub fn frames(self, words: &[&str]) -> (Frames, Frames, Frames) {
         let text = words.concat();
         let each = |word: &dyn Fn(&str) -> Value| words.iter().map(|text| word(text)).collect::<Vec<_>>();
         let (before, words, after) = match self {

@@ -62,7 +62,8 @@ impl PassStream {
                 return;
             }
             let seen = sniffer.frame(&frame);
-            let json = !frame.data.is_empty() && !seen.end && !(checked && seen.fault.is_none());
+            let seen_whole = checked && seen.fault.is_none();
+            let json = !frame.data.is_empty() && !seen.end && !seen_whole;
             if json && crate::wire::scan::validate(frame.data.as_bytes(), depth).is_err() {
                 // Neither this event nor what follows it is handed out.
                 fault = Some(not_an_answer("an event is not JSON."));
