@@ -32,7 +32,10 @@ fn refused(what: &str, voice: Voice, stream: bool, reply: &Reply) {
         assert_eq!(caller.said(&got, stream), "rescue", "{what}: {got}");
         assert_eq!(got.header("x-portolan-attempts"), Some("2"), "{what}: {got}");
     }
-    assert_eq!(gateway.settled(12)["output_tokens"], 4 * voices::OUTPUT_TOKENS, "{what}");
+    // Anthropic reports a token before its first word: each of the eight that broke may have that one.
+    let output = gateway.settled(12)["output_tokens"].as_u64().unwrap();
+    let least = 4 * voices::OUTPUT_TOKENS;
+    assert!((least..=least + 8).contains(&output), "{what}: {output}");
 }
 
 fn packed(bytes: &[u8]) -> Vec<u8> {

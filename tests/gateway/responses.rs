@@ -99,7 +99,8 @@ fn what_is_kept_can_be_seen_and_deleted() {
 
     let items = call(&gateway, "GET", &format!("{path}/input_items"), SECRET).json();
     assert_eq!((&items["object"], &items["has_more"]), (&json!("list"), &json!(false)), "{items}");
-    let texts: Vec<_> = items["data"].as_array().unwrap().iter().map(|item| item["content"].clone()).collect();
+    let texts: Vec<_> =
+        items["data"].as_array().unwrap().iter().map(|item| item["content"][0]["text"].clone()).collect();
     assert_eq!(texts, ["two", "one"], "newest first: {items}");
     assert!(items["data"].as_array().unwrap().iter().all(|item| item["id"].is_string()), "{items}");
     assert_eq!(items["first_id"], items["data"][0]["id"]);

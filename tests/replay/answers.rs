@@ -35,7 +35,7 @@ pub fn read(exchange: &Exchange, body: &str) -> Answer {
         Speech::Converse => plain::bedrock::whole(&json),
         Speech::Cohere => plain::cohere::whole(&json),
         Speech::Ollama => plain::ollama::whole(&json),
-        Speech::Completions => unreachable!("no provider is asked in it"),
+        Speech::Completions => panic!("no provider is asked in it"),
     }
 }
 
@@ -55,7 +55,7 @@ pub fn read_bytes(exchange: &Exchange, bytes: &[u8]) -> Answer {
         Speech::Converse => plain::bedrock::stream(bytes),
         Speech::Cohere => plain::cohere::stream(text),
         Speech::Ollama => plain::ollama::stream(text),
-        Speech::Completions => unreachable!("no provider is asked in it"),
+        Speech::Completions => panic!("no provider is asked in it"),
     }
 }
 
