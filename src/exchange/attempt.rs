@@ -1,5 +1,6 @@
 //! One try at one target: the request as this target is sent it, and what came of it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use super::relay::{Facts, Terms};
 use super::{Call, Candidate, Refusal, Relay};
 use crate::config::Snapshot;
 use crate::dialect::{Dialect, To, template};
-use crate::exchange::record::{Id, Intent, Settlement};
+use crate::exchange::record::{self, Id, Intent, Settlement};
 use crate::ir::{Fault, Losses, Origin, Usage};
 use crate::policy::Moment;
 use crate::policy::price::Nano;
@@ -27,6 +28,9 @@ pub struct Attempt {
     pub path: String,
     pub body: Bytes,
     pub terms: Terms,
+    /// When the journal was told of it.
+    pub begun: Moment,
+    /// When it was dispatched; once more where a pooled connection had to be replaced.
     pub started: Moment,
     /// Status of the provider's answer; 0 until there is one.
     pub status: u16,
@@ -151,6 +155,7 @@ impl Attempt {
             path,
             body,
             terms,
+            begun: making.now,
             started: making.now,
             status: 0,
             first: None,
@@ -161,26 +166,26 @@ impl Attempt {
     }
 
     /// What the journal is told before dispatch.
-    pub fn intent(&self, request: Id, key: &str, project: Option<&str>, call: &Call) -> Intent {
+    pub fn intent<'a>(&'a self, request: Id, key: &'a str, project: Option<&'a str>, call: &'a Call) -> Intent<'a> {
         let target = &self.candidate.target;
         let output = call.max_output.or(target.target.abilities.max_output).unwrap_or(UNBOUNDED_OUTPUT);
         Intent {
             attempt: self.id,
             request,
-            at: self.started.unix_ms,
+            at: self.begun.unix_ms,
             number: self.number,
-            key: key.to_owned(),
-            project: project.map(str::to_owned),
-            asked: call.model.clone(),
-            model: self.candidate.model.name.clone(),
-            provider: target.target.provider.id.clone(),
-            target: target.target.id.clone(),
+            key: key.into(),
+            project: project.map(Cow::Borrowed),
+            asked: Cow::Borrowed(&call.model),
+            model: Cow::Borrowed(&self.candidate.model.name),
+            provider: Cow::Borrowed(&target.target.provider.id),
+            target: Cow::Borrowed(&target.target.id),
             stream: call.stream,
-            price_version: target.price.as_ref().map(|price| price.version.clone()).unwrap_or_default(),
+            price_version: target.price.as_ref().map(|price| Cow::Borrowed(&*price.version)).unwrap_or_default(),
             reserve: target.price.as_ref().map_or(0, |price| price.worst_case(call.input_estimate, output)),
             input_estimate: call.input_estimate,
-            config_version: self.terms.snapshot.version.clone(),
-            tags: call.controls.tags.clone(),
+            config_version: Cow::Borrowed(&self.terms.snapshot.version),
+            tags: record::tags(&call.controls.tags),
         }
     }
 
@@ -216,7 +221,7 @@ impl Attempt {
     }
 
     /// What the journal is told when the attempt is over.
-    pub fn settlement(&self, outcome: &str, served: bool, call: &Call, now: Moment) -> Settlement {
+    pub fn settlement<'a>(&self, outcome: &'a str, served: bool, call: &Call, now: Moment) -> Settlement<'a> {
         let usage = self.usage(call);
         let price = self.candidate.target.price.as_ref();
         let cost: Nano = match (usage, price) {
@@ -229,8 +234,9 @@ impl Attempt {
         }
         Settlement {
             attempt: self.id,
+            begun: self.begun.unix_ms,
             at: now.unix_ms,
-            outcome: outcome.to_owned(),
+            outcome: outcome.into(),
             status: self.status,
             usage: usage.map(|(usage, _)| usage),
             estimated: usage.is_some_and(|(_, estimated)| estimated),
@@ -239,7 +245,7 @@ impl Attempt {
             latency_us: now.since(self.started),
             ttft_us: self.first.map_or(0, |first| first.since(self.started)),
             served,
-            losses: losses.to_string(),
+            losses: losses.to_string().into(),
         }
     }
 }

@@ -19,11 +19,11 @@ use crate::dialect::{Dialect, openai_chat};
 use crate::exchange::conversation::Keeper;
 use crate::exchange::paths::Operation;
 use crate::exchange::record::Id;
-use crate::exchange::{Attempt, Call, Candidate, Plan, Refusal};
+use crate::exchange::{Attempt, Call, Plan, Refusal};
 use crate::ir::Fault;
 use crate::policy::Moment;
 use crate::provider::Grant;
-use crate::telemetry::events;
+use crate::telemetry::{Series, events};
 
 pub struct Ctx {
     pub shared: Arc<Shared>,
@@ -99,15 +99,15 @@ pub struct ErrorBody {
 }
 
 /// What became of the call, for metrics and log.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Outcome {
     pub status: u16,
     pub usage: Option<crate::ir::Usage>,
     pub cost: u64,
     pub unpriced: bool,
     pub ttft_us: u64,
-    /// The one tried last, and when that was over.
-    pub candidate: Option<Candidate>,
+    /// Of the target tried last, and when that was over.
+    pub series: Option<Arc<Series>>,
     pub settled: Option<Moment>,
     pub name: &'static str,
 }
@@ -182,12 +182,11 @@ impl Ctx {
             events::JournalFailed { what: "settlement", error: &error }.emit(&self.shared.metrics);
         }
         let target = &attempt.candidate.target.target;
+        let series = self.shared.metrics.series(&target.provider.id, &attempt.candidate.model.name, &target.id);
         events::AttemptFinished {
             request: &self.request_id,
             number: attempt.number,
-            provider: &target.provider.id,
-            model: &attempt.candidate.model.name,
-            target: &target.id,
+            series: &series,
             settlement: &settlement,
             message: attempt.fault.as_ref().map(|fault| fault.message.as_str()),
         }
@@ -195,7 +194,7 @@ impl Ctx {
         self.outcome.usage = settlement.usage;
         self.outcome.cost = self.outcome.cost.saturating_add(settlement.cost);
         self.outcome.unpriced |= settlement.unpriced;
-        self.outcome.candidate = Some(attempt.candidate.clone());
+        self.outcome.series = Some(series);
         self.outcome.settled = Some(now);
         if served && settlement.ttft_us != 0 {
             self.outcome.ttft_us = attempt.first.map_or(0, |first| first.since(self.started));

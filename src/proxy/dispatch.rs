@@ -78,6 +78,7 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>>
         let provider = &target.target.provider;
         let timeouts = target.timeouts;
         if !renewed {
+            attempt.begun = attempt.started;
             journal(ctx, &attempt)?;
             if ctx.attempts > 0 {
                 events::FellBack {
@@ -270,7 +271,6 @@ pub fn finished<'c>(session: &'c Session, ctx: &'c Ctx, status: u16, gone: bool)
         (None, false) if !ctx.outcome.name.is_empty() => ctx.outcome.name,
         (None, false) => "ok",
     };
-    let candidate = ctx.outcome.candidate.as_ref();
     let over = ctx.outcome.settled.unwrap_or_else(|| ctx.shared.now());
     Finished {
         request: &ctx.request_id,
@@ -279,9 +279,7 @@ pub fn finished<'c>(session: &'c Session, ctx: &'c Ctx, status: u16, gone: bool)
         metered: ctx.call.is_some(),
         key: ctx.key.as_ref().map(|key| key.id.as_str()),
         asked: ctx.call.as_ref().map(|call| call.model.as_str()),
-        model: candidate.map_or("", |candidate| candidate.model.name.as_str()),
-        provider: candidate.map_or("", |candidate| candidate.target.target.provider.id.as_str()),
-        target: candidate.map_or("", |candidate| candidate.target.target.id.as_str()),
+        series: ctx.outcome.series.as_deref(),
         dialect: ctx.dialect.name,
         stream: ctx.call.as_ref().is_some_and(|call| call.stream),
         attempts: ctx.attempts,

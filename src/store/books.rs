@@ -5,7 +5,7 @@
 //! write at once (SQLite's own locks order them), each from its own segments. What a row holds is what the records
 //! said; every total is computed from rows ([`query`](crate::store::query)).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -13,88 +13,21 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, named_params, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
-use crate::exchange::record::{Id, Intent, Record, Settlement};
-use crate::ir::Usage;
-use crate::wire::writer;
+use crate::store::batch::{Accounts, Batch};
+use crate::store::schema::{MIGRATIONS, migrate};
 
 /// How long SQLite waits for another process before it says "busy". Nobody's call waits here, only the drain.
 const BUSY: Duration = Duration::from_secs(2);
 /// Up to this size a database is checked whole when it is opened.
 const CHECK: u64 = 16 << 20;
 
-/// What leads from each schema to the next; `user_version` counts them. Append only. An older binary reads and writes
-/// a newer schema as long as the ledger's `writable_by` allows it, so additions come with defaults and nothing is
-/// renamed.
-pub(super) const MIGRATIONS: &[&str] = &[
-    "
-    CREATE TABLE attempts (
-        attempt BLOB PRIMARY KEY, request BLOB NOT NULL, owner TEXT NOT NULL, state TEXT NOT NULL,
-        at INTEGER NOT NULL, number INTEGER NOT NULL, key TEXT NOT NULL, project TEXT, asked TEXT NOT NULL,
-        model TEXT NOT NULL, provider TEXT NOT NULL, target TEXT NOT NULL, stream INTEGER NOT NULL,
-        price_version TEXT NOT NULL, reserve INTEGER NOT NULL, input_estimate INTEGER NOT NULL,
-        config_version TEXT NOT NULL, tags TEXT NOT NULL,
-        settled_at INTEGER, outcome TEXT, status INTEGER, input INTEGER, output INTEGER, cached INTEGER,
-        cache_write INTEGER, cache_write_1h INTEGER, reasoning INTEGER, usage TEXT,
-        estimated INTEGER NOT NULL DEFAULT 0, cost INTEGER NOT NULL DEFAULT 0, unpriced INTEGER NOT NULL DEFAULT 0,
-        latency_us INTEGER, ttft_us INTEGER, served INTEGER NOT NULL DEFAULT 0, losses TEXT
-    ) WITHOUT ROWID;
-    CREATE INDEX attempts_key_at ON attempts (key, at);
-    CREATE INDEX attempts_at ON attempts (at);
-    CREATE INDEX attempts_open ON attempts (owner) WHERE state = 'open';
-    CREATE TABLE segments (name TEXT PRIMARY KEY, offset INTEGER NOT NULL) WITHOUT ROWID;
-",
-    "
-    CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value) WITHOUT ROWID;
-    INSERT INTO meta (name, value) VALUES ('writable_by', 1);
-",
-];
-
-const INTENT: &str = "
-    INSERT INTO attempts (attempt, request, owner, state, at, number, key, project, asked, model, provider, target,
-        stream, price_version, reserve, input_estimate, config_version, tags)
-    VALUES (:attempt, :request, :owner, 'open', :at, :number, :key, :project, :asked, :model, :provider, :target,
-        :stream, :price_version, :reserve, :input_estimate, :config_version, :tags)
-    ON CONFLICT (attempt) DO UPDATE SET request = excluded.request, at = excluded.at, number = excluded.number,
-        key = excluded.key, project = excluded.project, asked = excluded.asked, model = excluded.model,
-        provider = excluded.provider, target = excluded.target, stream = excluded.stream,
-        price_version = excluded.price_version, reserve = excluded.reserve,
-        input_estimate = excluded.input_estimate, config_version = excluded.config_version, tags = excluded.tags";
-
-/// Intent and settlement at once.
-const WHOLE: &str = "
-    INSERT INTO attempts (attempt, request, owner, state, at, number, key, project, asked, model, provider, target,
-        stream, price_version, reserve, input_estimate, config_version, tags, settled_at, outcome, status, input,
-        output, cached, cache_write, cache_write_1h, reasoning, usage, estimated, cost, unpriced, latency_us, ttft_us,
-        served, losses)
-    VALUES (?1, ?2, ?3, 'settled', ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-        ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34)
-    ON CONFLICT (attempt) DO NOTHING";
-
-/// Makes a row where the intent was lost to damage: what was spent is never dropped. The last settlement counts, but
-/// one that only says that the answer is still being drained never undoes a final one.
-const SETTLEMENT: &str = "
-    INSERT INTO attempts (attempt, request, owner, state, at, number, key, asked, model, provider, target, stream,
-        price_version, reserve, input_estimate, config_version, tags, settled_at, outcome, status, input, output,
-        cached, cache_write, cache_write_1h, reasoning, usage, estimated, cost, unpriced, latency_us, ttft_us, served,
-        losses)
-    VALUES (:attempt, :attempt, :owner, 'settled', :at, 0, '', '', '', '', '', 0,
-        '', 0, 0, '', '{}', :at, :outcome, :status, :input, :output,
-        :cached, :cache_write, :cache_write_1h, :reasoning, :usage, :estimated, :cost, :unpriced, :latency_us,
-        :ttft_us, :served, :losses)
-    ON CONFLICT (attempt) DO UPDATE SET state = 'settled', settled_at = excluded.settled_at,
-        outcome = excluded.outcome, status = excluded.status, input = excluded.input, output = excluded.output,
-        cached = excluded.cached, cache_write = excluded.cache_write, cache_write_1h = excluded.cache_write_1h,
-        reasoning = excluded.reasoning, usage = excluded.usage, estimated = excluded.estimated, cost = excluded.cost,
-        unpriced = excluded.unpriced, latency_us = excluded.latency_us, ttft_us = excluded.ttft_us,
-        served = excluded.served, losses = excluded.losses
-    WHERE state <> 'settled' OR outcome = 'draining' OR excluded.outcome <> 'draining'";
-
 const ORPHAN: &str = "
-    UPDATE attempts SET state = 'orphaned', settled_at = :at, outcome = 'orphaned', estimated = 1, cost = reserve,
-        unpriced = price_version = '', input = input_estimate, output = 0
-    WHERE state = 'open' AND owner = :owner";
+    UPDATE entries SET state = 2, settled_at = ?1, outcome = 'orphaned', estimated = 1, cost = reserve,
+        unpriced = (SELECT price_version = '' FROM accounts WHERE accounts.id = account),
+        input = input_estimate, output = 0
+    WHERE state = 0 AND process = (SELECT id FROM processes WHERE name = ?2)";
 
 /// Why the ledger could not be read or written.
 #[derive(Debug)]
@@ -170,6 +103,7 @@ pub(super) struct Books {
     inode: u64,
     /// How far each segment is drained, as far as it was asked for.
     drained: HashMap<String, u64>,
+    accounts: Accounts,
 }
 
 impl Books {
@@ -216,9 +150,10 @@ impl Books {
         }
         migrate(&mut conn)?;
         conn.query_row("SELECT count(*) FROM segments", [], |row| row.get::<_, i64>(0))?;
-        conn.query_row("SELECT key FROM attempts ORDER BY at DESC LIMIT 1", [], |row| row.get::<_, String>(0))
+        conn.query_row("SELECT account FROM entries ORDER BY id DESC LIMIT 1", [], |row| row.get::<_, i64>(0))
             .optional()?;
-        Ok(Books { conn, path: path.to_owned(), inode: metadata.ino(), drained: HashMap::new() })
+        let inode = metadata.ino();
+        Ok(Books { conn, path: path.to_owned(), inode, drained: HashMap::new(), accounts: Accounts::new() })
     }
 
     /// The file is still the one at its path.
@@ -244,40 +179,19 @@ impl Books {
         Ok(drained)
     }
 
-    /// Applies records of a segment, and notes that it is drained up to `drained`: all or nothing.
-    pub fn apply(&mut self, segment: &str, owner: &str, records: &[Record], drained: u64) -> Result<(), Error> {
-        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Most attempts begin and end between two drains: their rows are written once, not opened and then settled.
-        // One that was settled twice is left to the plain way, which knows which settlement counts.
-        let mut settled: HashMap<Id, Option<&Settlement>> = HashMap::new();
-        for record in records {
-            if let Record::Settlement(settlement) = record {
-                settled.entry(settlement.attempt).and_modify(|one| *one = None).or_insert(Some(settlement));
-            }
-        }
-        let mut written: HashSet<Id> = HashSet::new();
-        for record in records {
-            match record {
-                Record::Intent(intent) => match settled.get(&intent.attempt).copied().flatten() {
-                    Some(end) if whole_row(&tx, owner, intent, end)? => {
-                        written.insert(intent.attempt);
-                    }
-                    _ => open_row(&tx, owner, intent)?,
-                },
-                Record::Settlement(settlement) if written.contains(&settlement.attempt) => {}
-                Record::Settlement(settlement) => settle_row(&tx, owner, settlement)?,
-            }
-        }
-        tx.prepare_cached("INSERT OR REPLACE INTO segments (name, offset) VALUES (?1, ?2)")?
-            .execute(params![segment, whole(drained)])?;
-        tx.commit()?;
+    /// Begins to write records of a process.
+    pub fn begin<'r>(&mut self, owner: &str) -> Result<Batch<'_, 'r>, Error> {
+        Batch::begin(&self.conn, &mut self.accounts, owner)
+    }
+
+    /// Notes that a segment was drained up to there, as a committed [`Batch`] has written.
+    pub fn advanced(&mut self, segment: &str, drained: u64) {
         self.drained.insert(segment.to_owned(), drained);
-        Ok(())
     }
 
     /// Counts what a dead process left open for its reserve; returns how many attempts that were.
     pub fn orphan(&mut self, owner: &str, now: u64) -> Result<usize, Error> {
-        Ok(self.conn.execute(ORPHAN, named_params! { ":owner": owner, ":at": whole(now) })?)
+        Ok(self.conn.execute(ORPHAN, params![whole(now), owner])?)
     }
 
     /// Brings everything committed so far to the disk and into the database file itself. `false`: a reader is in the
@@ -302,7 +216,8 @@ impl Books {
 
     /// Processes that have open attempts.
     pub fn open_owners(&self) -> Result<Vec<String>, Error> {
-        let mut select = self.conn.prepare_cached("SELECT DISTINCT owner FROM attempts WHERE state = 'open'")?;
+        let open = "SELECT name FROM processes WHERE id IN (SELECT process FROM entries WHERE state = 0)";
+        let mut select = self.conn.prepare_cached(open)?;
         let owners = select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
         Ok(owners)
     }
@@ -313,142 +228,8 @@ fn corrupt(verdict: Option<String>) -> Error {
     Error::Sqlite(rusqlite::Error::SqliteFailure(code, verdict))
 }
 
-/// Brings the schema to this version, or refuses a ledger that this version must not write to.
-fn migrate(conn: &mut Connection) -> Result<(), Error> {
-    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let schema: u32 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let ours = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
-    if schema > ours {
-        let oldest: u32 = tx.query_row("SELECT value FROM meta WHERE name = 'writable_by'", [], |row| row.get(0))?;
-        return if oldest > ours { Err(Error::TooNew { schema }) } else { Ok(()) };
-    }
-    for (number, migration) in (1u32..).zip(MIGRATIONS) {
-        if number > schema {
-            tx.execute_batch(migration)?;
-            tx.pragma_update(None, "user_version", number)?;
-        }
-    }
-    tx.commit()?;
-    Ok(())
-}
-
-/// Writes a new row whole. `false`: there is one of this attempt already.
-fn whole_row(tx: &Transaction<'_>, owner: &str, intent: &Intent, end: &Settlement) -> Result<bool, Error> {
-    let usage = end.usage.as_ref();
-    let count = |field: fn(&Usage) -> u64| usage.map(|usage| whole(field(usage)));
-    let rows = tx.prepare_cached(WHOLE)?.execute(params![
-        intent.attempt.0.to_be_bytes(),
-        intent.request.0.to_be_bytes(),
-        owner,
-        whole(intent.at),
-        intent.number,
-        intent.key,
-        intent.project,
-        intent.asked,
-        intent.model,
-        intent.provider,
-        intent.target,
-        intent.stream,
-        intent.price_version,
-        whole(intent.reserve),
-        whole(intent.input_estimate),
-        intent.config_version,
-        tags(&intent.tags),
-        whole(end.at),
-        end.outcome,
-        end.status,
-        count(|usage| usage.input),
-        count(|usage| usage.output),
-        count(|usage| usage.cached),
-        count(|usage| usage.cache_write),
-        count(|usage| usage.cache_write_1h),
-        count(|usage| usage.reasoning),
-        json(usage),
-        end.estimated,
-        whole(end.cost),
-        end.unpriced,
-        whole(end.latency_us),
-        whole(end.ttft_us),
-        end.served,
-        end.losses,
-    ])?;
-    Ok(rows == 1)
-}
-
-/// Usage as it stands in a row.
-fn json(usage: Option<&Usage>) -> Option<String> {
-    usage.map(|usage| {
-        let mut out = Vec::new();
-        writer::object(&mut out, |o| usage.write(o));
-        String::from_utf8(out).unwrap_or_default()
-    })
-}
-
-fn open_row(tx: &Transaction<'_>, owner: &str, intent: &Intent) -> Result<(), Error> {
-    tx.prepare_cached(INTENT)?.execute(named_params! {
-        ":attempt": intent.attempt.0.to_be_bytes(),
-        ":request": intent.request.0.to_be_bytes(),
-        ":owner": owner,
-        ":at": whole(intent.at),
-        ":number": intent.number,
-        ":key": intent.key,
-        ":project": intent.project,
-        ":asked": intent.asked,
-        ":model": intent.model,
-        ":provider": intent.provider,
-        ":target": intent.target,
-        ":stream": intent.stream,
-        ":price_version": intent.price_version,
-        ":reserve": whole(intent.reserve),
-        ":input_estimate": whole(intent.input_estimate),
-        ":config_version": intent.config_version,
-        ":tags": tags(&intent.tags),
-    })?;
-    Ok(())
-}
-
-fn settle_row(tx: &Transaction<'_>, owner: &str, settlement: &Settlement) -> Result<(), Error> {
-    let usage = settlement.usage.as_ref();
-    let count = |field: fn(&Usage) -> u64| usage.map(|usage| whole(field(usage)));
-    tx.prepare_cached(SETTLEMENT)?.execute(named_params! {
-        ":attempt": settlement.attempt.0.to_be_bytes(),
-        ":owner": owner,
-        ":at": whole(settlement.at),
-        ":outcome": settlement.outcome,
-        ":status": settlement.status,
-        ":input": count(|usage| usage.input),
-        ":output": count(|usage| usage.output),
-        ":cached": count(|usage| usage.cached),
-        ":cache_write": count(|usage| usage.cache_write),
-        ":cache_write_1h": count(|usage| usage.cache_write_1h),
-        ":reasoning": count(|usage| usage.reasoning),
-        ":usage": json(usage),
-        ":estimated": settlement.estimated,
-        ":cost": whole(settlement.cost),
-        ":unpriced": settlement.unpriced,
-        ":latency_us": whole(settlement.latency_us),
-        ":ttft_us": whole(settlement.ttft_us),
-        ":served": settlement.served,
-        ":losses": settlement.losses,
-    })?;
-    Ok(())
-}
-
 /// SQLite's integers are signed. Nothing real reaches 2^63 (9.2 thousand million dollars); what does is kept as the
 /// largest number rather than as a negative one.
-fn whole(n: u64) -> i64 {
+pub(super) fn whole(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
-}
-
-/// An object of strings, which SQLite's own JSON functions read.
-fn tags(tags: &[(String, String)]) -> String {
-    let mut out = Vec::new();
-    writer::object(&mut out, |o| {
-        for (i, (name, value)) in tags.iter().enumerate() {
-            if !tags.iter().take(i).any(|(earlier, _)| earlier == name) {
-                o.string(name, value);
-            }
-        }
-    });
-    String::from_utf8(out).unwrap_or_default()
 }

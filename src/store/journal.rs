@@ -22,8 +22,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::exchange::record::{Intent, Settlement};
-use crate::store::segment;
+use crate::exchange::record::{Intent, NOTE, Settlement};
+use crate::store::segment::{self, SUFFIX};
 
 /// A segment that reached this size is followed by a new one.
 const ROTATE: u64 = 64 << 20;
@@ -33,8 +33,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const SPILL: usize = 8 << 20;
 /// A thread's buffer that grew larger than this is not kept.
 const KEEP: usize = 64 << 10;
-/// What segments end in. Files that end otherwise are none of ours, or not yet, or no longer.
-pub(super) const SUFFIX: &str = ".segment";
+/// What the name of a segment ends in that is not yet one.
 pub(super) const UNFINISHED: &str = ".new";
 
 /// The journal of this process. Shared by all threads.
@@ -99,7 +98,7 @@ impl Journal {
     ///
     /// # Errors
     /// The disk does not take it. For a second after a failure the answer is the same error without another try.
-    pub fn append_intent(&self, intent: &Intent) -> io::Result<()> {
+    pub fn append_intent(&self, intent: &Intent<'_>) -> io::Result<()> {
         encoded(|out| intent.write(out), |record| self.append(record, false))
     }
 
@@ -107,7 +106,7 @@ impl Journal {
     ///
     /// # Errors
     /// It is neither written nor kept. The attempt will then count as orphaned, at its reserve.
-    pub fn append_settlement(&self, settlement: &Settlement) -> io::Result<()> {
+    pub fn append_settlement(&self, settlement: &Settlement<'_>) -> io::Result<()> {
         encoded(|out| settlement.write(out), |record| self.append(record, true))
     }
 
@@ -203,7 +202,7 @@ impl Journal {
         let mut open = self.lock();
         if open.broken.as_ref().is_some_and(|broken| broken.again <= Instant::now()) && !open.closed {
             let mut probe = Vec::new();
-            segment::record(&mut probe, |out| out.extend_from_slice(segment::NOTE));
+            segment::record(&mut probe, |out| out.extend_from_slice(NOTE));
             if self.mend(&mut open).and_then(|()| self.put(&mut open, &probe)).is_ok() {
                 self.recovered(&mut open);
             }

@@ -1,12 +1,14 @@
 //! Floor 8: what outlives a call: the journal of attempts, the ledger it drains into, and answers that callers come back
 //! to.
 
+mod batch;
 mod books;
 mod drain;
 pub mod journal;
 pub mod ledger;
 mod query;
 pub mod responses;
+mod schema;
 mod segment;
 pub mod usage;
 mod worker;

@@ -1,5 +1,6 @@
 //! Questions to the ledger: every total is a fold over its rows, read through a connection of its own.
 
+use std::borrow::Cow;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,12 +14,16 @@ use crate::exchange::record::{Id, Intent, Settlement};
 use crate::ir::Usage;
 use crate::policy::price::Nano;
 use crate::store::books::{self, Error};
+use crate::store::schema::{TIME_SHIFT, first_id};
 
 /// Most rows of one answer: the dearest groups, the newest attempts.
 pub const MOST_ROWS: usize = 10_000;
 /// Most groupings of one question.
 const MOST_GROUPS: usize = 8;
 const BUSY: Duration = Duration::from_secs(2);
+/// Through the view all rows would have to be sorted.
+const RECENT: &str = "
+    SELECT * FROM attempts WHERE id IN (SELECT id FROM entries ORDER BY id DESC LIMIT ?1) ORDER BY id DESC";
 
 /// What to ask of the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -126,10 +131,10 @@ impl UsageRow {
 /// One attempt as the ledger has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    pub intent: Intent,
+    pub intent: Intent<'static>,
     pub state: State,
     /// Of an orphan: what it counts for.
-    pub settlement: Option<Settlement>,
+    pub settlement: Option<Settlement<'static>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +175,7 @@ impl Reader {
     pub fn recent(&self, limit: usize) -> Result<Vec<Attempt>, Error> {
         let limit = i64::try_from(limit.min(MOST_ROWS)).unwrap_or(i64::MAX);
         self.with(|conn| {
-            let mut select = conn.prepare_cached("SELECT * FROM attempts ORDER BY at DESC, attempt DESC LIMIT ?1")?;
+            let mut select = conn.prepare_cached(RECENT)?;
             let mut rows = Vec::new();
             let mut found = select.query([limit])?;
             while let Some(row) = found.next()? {
@@ -213,11 +218,11 @@ fn statement(query: &Query) -> (String, Vec<Value>) {
             GroupBy::Model => "model".to_owned(),
             GroupBy::Provider => "provider".to_owned(),
             GroupBy::Target => "target".to_owned(),
-            GroupBy::Outcome => "coalesce(outcome, state)".to_owned(),
-            GroupBy::Day => "strftime('%Y-%m-%d', at / 1000, 'unixepoch')".to_owned(),
+            GroupBy::Outcome => "coalesce(outcome, 'open')".to_owned(),
+            GroupBy::Day => format!("strftime('%Y-%m-%d', (e.id >> {TIME_SHIFT}) / 1000, 'unixepoch')"),
             GroupBy::Tag(name) => {
                 values.push(Value::Text(name.clone()));
-                "coalesce((SELECT t.value FROM json_each(tags) t WHERE t.key = ?), '')".to_owned()
+                "coalesce((SELECT t.value FROM json_each(e.tags) t WHERE t.key = ?), '')".to_owned()
             }
         });
     }
@@ -227,12 +232,12 @@ fn statement(query: &Query) -> (String, Vec<Value>) {
             "count(DISTINCT request)",
             "count(*)",
             "coalesce(sum(served), 0)",
-            "coalesce(sum(state = 'open'), 0)",
-            "coalesce(sum(state = 'orphaned'), 0)",
-            "coalesce(sum(state = 'settled' AND outcome NOT IN ('ok', 'client_gone', 'draining')), 0)",
+            "coalesce(sum(state = 0), 0)",
+            "coalesce(sum(state = 2), 0)",
+            "coalesce(sum(state = 1 AND outcome NOT IN ('ok', 'client_gone', 'draining')), 0)",
             "coalesce(sum(estimated), 0)",
             "coalesce(sum(unpriced), 0)",
-            "coalesce(sum(state = 'settled'), 0)",
+            "coalesce(sum(state = 1), 0)",
             "coalesce(sum(ttft_us > 0), 0)",
         ]
         .map(str::to_owned),
@@ -241,12 +246,14 @@ fn statement(query: &Query) -> (String, Vec<Value>) {
         ["input", "output", "cached", "cache_write", "cache_write_1h", "reasoning", "cost", "latency_us", "ttft_us"]
             .map(sum),
     );
-    let mut sql = format!("SELECT {} FROM attempts WHERE at >= ? AND at < ?", columns.join(", "));
-    let whole = |n: u64| Value::Integer(i64::try_from(n).unwrap_or(i64::MAX));
-    values.push(whole(query.from.unwrap_or(0)));
-    values.push(whole(query.to.unwrap_or(u64::MAX)));
+    let mut sql = format!(
+        "SELECT {} FROM entries e JOIN accounts a ON a.id = e.account WHERE e.id >= ? AND e.id < ?",
+        columns.join(", ")
+    );
+    values.push(Value::Integer(first_id(query.from.unwrap_or(0))));
+    values.push(Value::Integer(query.to.map_or(i64::MAX, first_id)));
     if let Some(key) = &query.key {
-        sql.push_str(" AND key = ?");
+        sql.push_str(" AND e.account IN (SELECT id FROM accounts WHERE key = ?)");
         values.push(Value::Text(key.clone()));
     }
     if groups > 0 {
@@ -307,38 +314,45 @@ fn attempt(row: &Row<'_>) -> Result<Attempt, Error> {
         "orphaned" => State::Orphaned,
         _ => State::Settled,
     };
-    let tags = text("tags")?;
     let intent = Intent {
         attempt,
         request: id("request")?,
         at: number("at")?,
         number: row.get("number")?,
-        key: text("key")?,
-        project: row.get("project")?,
-        asked: text("asked")?,
-        model: text("model")?,
-        provider: text("provider")?,
-        target: text("target")?,
+        key: text("key")?.into(),
+        project: row.get::<_, Option<String>>("project")?.map(Cow::Owned),
+        asked: text("asked")?.into(),
+        model: text("model")?.into(),
+        provider: text("provider")?.into(),
+        target: text("target")?.into(),
         stream: row.get("stream")?,
-        price_version: text("price_version")?,
+        price_version: text("price_version")?.into(),
         reserve: number("reserve")?,
         input_estimate: number("input_estimate")?,
-        config_version: text("config_version")?,
-        tags: serde_json::from_str::<std::collections::BTreeMap<String, String>>(&tags)
-            .unwrap_or_default()
-            .into_iter()
-            .collect(),
+        config_version: text("config_version")?.into(),
+        tags: row.get::<_, Option<String>>("tags")?.unwrap_or_default().into(),
     };
-    let usage = match row.get::<_, Option<String>>("usage")? {
-        Some(json) => serde_json::from_str(&json).ok(),
-        None => optional("input")?.map(|input| Usage { input, ..Usage::default() }),
-    };
+    let other = row.get::<_, Option<String>>("other_usage")?;
+    let mut usage = None;
+    if let Some(input) = optional("input")? {
+        usage = Some(Usage {
+            input,
+            output: optional("output")?.unwrap_or_default(),
+            cached: optional("cached")?.unwrap_or_default(),
+            cache_write: optional("cache_write")?.unwrap_or_default(),
+            cache_write_1h: optional("cache_write_1h")?.unwrap_or_default(),
+            reasoning: optional("reasoning")?.unwrap_or_default(),
+            stated_total: optional("stated_total")?,
+            ..other.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default()
+        });
+    }
     let mut settlement = None;
     if let Some(at) = optional("settled_at")? {
         settlement = Some(Settlement {
             attempt,
+            begun: intent.at,
             at,
-            outcome: row.get::<_, Option<String>>("outcome")?.unwrap_or_default(),
+            outcome: row.get::<_, Option<String>>("outcome")?.unwrap_or_default().into(),
             status: row.get::<_, Option<u16>>("status")?.unwrap_or_default(),
             usage,
             estimated: row.get("estimated")?,
@@ -347,7 +361,7 @@ fn attempt(row: &Row<'_>) -> Result<Attempt, Error> {
             latency_us: optional("latency_us")?.unwrap_or_default(),
             ttft_us: optional("ttft_us")?.unwrap_or_default(),
             served: row.get("served")?,
-            losses: row.get::<_, Option<String>>("losses")?.unwrap_or_default(),
+            losses: row.get::<_, Option<String>>("losses")?.unwrap_or_default().into(),
         });
     }
     Ok(Attempt { intent, state, settlement })

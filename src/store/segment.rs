@@ -1,23 +1,48 @@
 //! The bytes of a journal segment: records one after another, each checked on its own.
 //!
 //! A record is `length u32 LE`, `crc32 u32 LE` of the payload, payload. No payload is empty, so a page of zeros is not
-//! a row of valid records. The payload is one JSON object that begins with [`MARK`]: readable with any tool, and a
-//! reader that has lost its place finds the next record by it, because inside JSON strings the mark's quotes would be
-//! escaped. Readers ignore members they do not know, so versions may read one another's segments.
+//! a row of valid records. Every payload begins with a mark that stands nowhere else in it, and a reader that has lost
+//! its place finds the next record by that ([`record`](crate::exchange::record) has the payloads).
+//!
+//! Earlier versions wrote JSON. Their segments have another name, so that the one form's mark is never looked for among
+//! the other's bytes, and so that an earlier version leaves alone what it could not read.
 
 use memchr::memmem;
+
+use crate::exchange::record::{JSON_MARK, MARK};
 
 /// Bytes before a payload.
 pub const HEADER: usize = 8;
 /// Largest payload. What is larger is refused when written, and damage when read.
 pub const MOST: usize = 1 << 20;
-/// How every payload begins.
-const MARK: &[u8] = b"{\"record\":\"";
-/// A payload that says nothing about any attempt: written to try whether a disk takes bytes again.
-pub const NOTE: &[u8] = b"{\"record\":\"note\"}";
+/// What the names of segments end in.
+pub const SUFFIX: &str = ".records";
+const JSON_SUFFIX: &str = ".segment";
 
-/// Appends one record; `payload` writes an object that begins with [`MARK`], as those of
-/// [`Record`](crate::exchange::record::Record) do.
+/// How the payloads of a segment are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Terse,
+    Json,
+}
+
+impl Form {
+    /// A segment's name without its ending, and what the ending says. Other names are none of ours.
+    pub fn of(name: &str) -> Option<(&str, Form)> {
+        let json = || name.strip_suffix(JSON_SUFFIX).map(|stem| (stem, Form::Json));
+        name.strip_suffix(SUFFIX).map(|stem| (stem, Form::Terse)).or_else(json)
+    }
+
+    fn mark(self) -> &'static [u8] {
+        match self {
+            Form::Terse => MARK,
+            Form::Json => JSON_MARK,
+        }
+    }
+}
+
+/// Appends one record; `payload` writes what begins with [`MARK`], as
+/// [`Intent::write`](crate::exchange::record::Intent::write) does.
 pub fn record(out: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER]);
@@ -44,20 +69,20 @@ pub enum Step<'w> {
 
 /// Looks at the beginning of `window`. `last`: no bytes will ever follow it. A window that is not the last one should
 /// hold at least [`HEADER`] + [`MOST`] bytes, else the walk may not advance.
-pub fn step(window: &[u8], last: bool) -> Step<'_> {
-    match head(window) {
+pub fn step(window: &[u8], form: Form, last: bool) -> Step<'_> {
+    match head(window, form) {
         Head::Whole { payload, size } => Step::Record { payload, size },
         Head::Cut if !last => Step::Unfinished,
         // A length that reaches past the end is either a torn tail or a damaged length with whole records behind it.
-        Head::Cut => match resume(window, true) {
+        Head::Cut => match resume(window, form, true) {
             Some(size) => Step::Damage { size },
             None => Step::Unfinished,
         },
-        Head::Bad => match resume(window, last) {
+        Head::Bad => match resume(window, form, last) {
             Some(size) => Step::Damage { size },
             None if last => Step::Damage { size: window.len() },
             // A mark may begin in this window and end in the next one: its header is kept too.
-            None => Step::Damage { size: window.len().saturating_sub(HEADER + MARK.len()).max(1) },
+            None => Step::Damage { size: window.len().saturating_sub(HEADER + form.mark().len()).max(1) },
         },
     }
 }
@@ -68,11 +93,11 @@ enum Head<'w> {
     Bad,
 }
 
-fn head(window: &[u8]) -> Head<'_> {
+fn head(window: &[u8], form: Form) -> Head<'_> {
     let Some((header, rest)) = window.split_first_chunk::<HEADER>() else { return Head::Cut };
     let [l0, l1, l2, l3, c0, c1, c2, c3] = *header;
     let size = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
-    if size < MARK.len() || size > MOST {
+    if size < form.mark().len() || size > MOST {
         return Head::Bad;
     }
     let Some(payload) = rest.get(..size) else { return Head::Cut };
@@ -84,9 +109,10 @@ fn head(window: &[u8]) -> Head<'_> {
 
 /// Where, past the beginning, the next whole record starts. A record cut by the end of the window counts unless
 /// nothing follows.
-fn resume(window: &[u8], last: bool) -> Option<usize> {
+fn resume(window: &[u8], form: Form, last: bool) -> Option<usize> {
     let search = window.get(1 + HEADER..)?;
-    memmem::find_iter(search, MARK).map(|at| at + 1).find(|&start| match window.get(start..).map(head) {
+    let mut starts = memmem::find_iter(search, form.mark()).map(|at| at + 1);
+    starts.find(|&start| match window.get(start..).map(|rest| head(rest, form)) {
         Some(Head::Whole { .. }) => true,
         Some(Head::Cut) => !last,
         _ => false,
@@ -98,10 +124,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::exchange::record::{Id, Intent, Record, Settlement};
+    use crate::exchange::record::{Id, Intent, NOTE, Record, Settlement};
     use crate::ir::Usage;
 
-    fn some_intent(n: u64) -> Intent {
+    fn some_intent(n: u64) -> Intent<'static> {
         Intent {
             attempt: Id(u128::from(n)),
             request: Id(0),
@@ -118,13 +144,14 @@ mod tests {
             reserve: u64::MAX,
             input_estimate: 7,
             config_version: "abc".into(),
-            tags: vec![("a".into(), "b".into()), ("a".into(), String::new())],
+            tags: r#"{"a":"b"}"#.into(),
         }
     }
 
-    fn some_settlement(n: u64) -> Settlement {
+    fn some_settlement(n: u64) -> Settlement<'static> {
         Settlement {
             attempt: Id(u128::from(n)),
+            begun: n,
             at: n + 1,
             outcome: "ok".into(),
             status: 200,
@@ -154,10 +181,10 @@ mod tests {
     }
 
     /// Walks whole bytes as a reader does; the records' ids, the damaged bytes, and what is unfinished at the end.
-    fn walk(bytes: &[u8]) -> (Vec<Record>, usize, usize) {
+    fn walk(bytes: &[u8]) -> (Vec<Record<'_>>, usize, usize) {
         let (mut records, mut damaged, mut rest) = (Vec::new(), 0, bytes);
         loop {
-            match step(rest, true) {
+            match step(rest, Form::Terse, true) {
                 Step::Record { payload, size } => {
                     records.push(Record::read(payload).unwrap());
                     rest = &rest[size..];
@@ -171,7 +198,7 @@ mod tests {
         }
     }
 
-    fn three() -> (Vec<u8>, Vec<Record>, Vec<usize>) {
+    fn three() -> (Vec<u8>, Vec<Record<'static>>, Vec<usize>) {
         let (mut bytes, mut ends) = (Vec::new(), vec![0]);
         record(&mut bytes, |out| some_intent(1).write(out));
         ends.push(bytes.len());
@@ -193,7 +220,7 @@ mod tests {
         assert_eq!(walk(&bytes), (records, 0, 0));
         let mut note = Vec::new();
         record(&mut note, |out| out.extend_from_slice(NOTE));
-        assert_eq!(step(&note, true), Step::Record { payload: NOTE, size: note.len() });
+        assert_eq!(step(&note, Form::Terse, true), Step::Record { payload: NOTE, size: note.len() });
     }
 
     #[test]
@@ -245,7 +272,7 @@ mod tests {
             let (mut at, mut found) = (0, 0);
             while at < bytes.len() {
                 let end = (at + window).min(bytes.len());
-                match step(&bytes[at..end], end == bytes.len()) {
+                match step(&bytes[at..end], Form::Terse, end == bytes.len()) {
                     Step::Record { size, .. } => {
                         found += 1;
                         at += size;

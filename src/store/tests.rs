@@ -21,7 +21,7 @@ use crate::ir::Usage;
 
 const RESERVE: u64 = 1_000;
 
-fn intent(n: u128) -> Intent {
+fn intent(n: u128) -> Intent<'static> {
     Intent {
         attempt: Id(n),
         request: Id(n / 2),
@@ -31,15 +31,16 @@ fn intent(n: u128) -> Intent {
         reserve: RESERVE,
         price_version: "p".into(),
         input_estimate: 3,
-        tags: vec![("team".into(), "a".into())],
+        tags: r#"{"team":"a"}"#.into(),
         ..Intent::default()
     }
 }
 
-fn settlement(n: u128, cost: u64) -> Settlement {
+fn settlement(n: u128, cost: u64) -> Settlement<'static> {
     let usage = Usage { input: 10, output: 5, cached: 3, tool_prompt: 1, stated_total: Some(15), ..Usage::default() };
     Settlement {
         attempt: Id(n),
+        begun: intent(n).at,
         at: 1_700_000_000_500,
         outcome: "ok".into(),
         status: 200,
@@ -98,7 +99,7 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
     let mut found: Vec<_> = fs::read_dir(dir.join("journal"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "segment"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "records"))
         .collect();
     found.sort();
     found
@@ -164,7 +165,7 @@ fn e_6_every_torn_tail_keeps_what_was_whole() {
     for length in (0..=bytes.len()).step_by(31).chain([bytes.len()]) {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("journal")).unwrap();
-        fs::write(dir.path().join("journal/0-1-x.000000.segment"), &bytes[..length]).unwrap();
+        fs::write(dir.path().join("journal/0-1-x.000000.records"), &bytes[..length]).unwrap();
         restart(dir.path());
         let found = costs(dir.path());
         for (n, state, cost) in &found {
@@ -191,7 +192,7 @@ fn e_6_flipped_bits_cost_one_record_and_are_set_aside() {
         fs::create_dir(dir.path().join("journal")).unwrap();
         let mut bytes = bytes.clone();
         bytes[at] ^= 1 << (at % 8);
-        fs::write(dir.path().join("journal/0-1-x.000000.segment"), &bytes).unwrap();
+        fs::write(dir.path().join("journal/0-1-x.000000.records"), &bytes).unwrap();
         restart(dir.path());
         assert_eq!(costs(dir.path()).len(), 3, "flipped at {at}");
         assert_eq!(bad(dir.path()), 1, "flipped at {at}");
@@ -225,7 +226,7 @@ fn a_record_of_an_unknown_kind_is_set_aside_and_the_rest_is_read() {
     drop(journal);
     let path = segments(dir.path()).remove(0);
     let mut bytes = fs::read(&path).unwrap();
-    super::segment::record(&mut bytes, |out| out.extend_from_slice(br#"{"record":"transfer","of":"tomorrow"}"#));
+    super::segment::record(&mut bytes, |out| out.extend_from_slice(b"\xffportolanx of tomorrow"));
     super::segment::record(&mut bytes, |out| intent(2).write(out));
     fs::write(&path, &bytes).unwrap();
     restart(dir.path());
@@ -236,7 +237,7 @@ fn a_record_of_an_unknown_kind_is_set_aside_and_the_rest_is_read() {
 #[test]
 fn full_segments_go_when_they_are_drained_and_not_before() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = small(dir.path(), 2_000);
+    let journal = small(dir.path(), 800);
     let mut worker = worker(dir.path(), &journal);
     for n in 0..20 {
         journal.append_intent(&intent(n)).unwrap();
@@ -263,7 +264,7 @@ fn d_2_a_crash_at_every_durable_step_counts_each_record_once() {
         dead.append_settlement(&settlement(101, 4)).unwrap();
         drop(dead);
 
-        let journal = small(dir.path(), 1_500);
+        let journal = small(dir.path(), 500);
         let mut dying = worker(dir.path(), &journal);
         dying.fuse = Some(fuse);
         let mut blown = dying.recover().is_err();
@@ -391,7 +392,7 @@ fn d_10_a_ledger_of_a_newer_version_is_written_only_if_it_allows_that() {
     let journal = small(dir.path(), 1 << 20);
     drop(Books::open(dir.path(), None, 0).unwrap());
     let conn = rusqlite::Connection::open(books::path(dir.path())).unwrap();
-    conn.execute_batch("PRAGMA user_version = 99; ALTER TABLE attempts ADD COLUMN region TEXT NOT NULL DEFAULT ''")
+    conn.execute_batch("PRAGMA user_version = 99; ALTER TABLE entries ADD COLUMN region TEXT NOT NULL DEFAULT ''")
         .unwrap();
     journal.append_intent(&intent(1)).unwrap();
     worker(dir.path(), &journal).pass().unwrap();
@@ -403,15 +404,141 @@ fn d_10_a_ledger_of_a_newer_version_is_written_only_if_it_allows_that() {
 }
 
 #[test]
-fn the_first_schema_is_brought_up_to_date() {
+fn rows_of_earlier_schemas_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let conn = rusqlite::Connection::open(books::path(dir.path())).unwrap();
-    conn.execute_batch(books::MIGRATIONS[0]).unwrap();
-    conn.execute_batch("PRAGMA user_version = 1").unwrap();
+    let [first, second, ..] = super::schema::MIGRATIONS else { panic!("two and more") };
+    conn.execute_batch(first).unwrap();
+    conn.execute_batch(second).unwrap();
+    conn.execute_batch("PRAGMA user_version = 2").unwrap();
+    // Three of one millisecond, two of them with the same last bits.
+    let ids = [0x1_00005, 0x2_00005, 0x3_fffff, 7];
+    let usage = r#"{"input":10,"output":5,"cached":3,"tool_prompt":1,"stated_total":15}"#;
+    for (n, (state, project)) in
+        ids.iter().zip([("settled", None), ("settled", Some("p")), ("open", None), ("orphaned", None)])
+    {
+        let done = (state != "open").then_some(());
+        conn.execute(
+            "INSERT INTO attempts VALUES (?1, ?2, 'owner', ?3, ?4, 1, 'k', ?5, 'a', 'm', 'pr', 't', 1, 'v', 1000, 3, 'c',
+                '{\"team\":\"a\"}', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12, ?12, ?13, 0, ?14, 0, ?8, ?12, 1, '')",
+            rusqlite::params![
+                u128::to_be_bytes(*n),
+                u128::to_be_bytes(9),
+                state,
+                if *n == 7 { 8_i64 } else { 1_700_000_000_000 },
+                project,
+                done.map(|()| 1_700_000_000_500_i64),
+                done.map(|()| "ok"),
+                done.map(|()| 200),
+                done.map(|()| 10),
+                done.map(|()| 5),
+                done.map(|()| 3),
+                done.map(|()| 0),
+                done.map(|()| usage),
+                if done.is_some() { 7 } else { 0 },
+            ],
+        )
+        .unwrap();
+    }
+    drop(conn);
+    // An open one is settled by what is still in a segment of the earlier version.
+    fs::create_dir(dir.path().join("journal")).unwrap();
+    let mut bytes = Vec::new();
+    let end = br#"{"record":"settlement","attempt":"000000000000000000000000003fffff","at":1700000000900,"outcome":"ok","cost":8}"#;
+    super::segment::record(&mut bytes, |out| out.extend_from_slice(end));
+    super::segment::record(&mut bytes, |out| out.extend_from_slice(br#"{"record":"note"}"#));
+    fs::write(dir.path().join("journal/owner.000000.segment"), bytes).unwrap();
+    restart(dir.path());
+    let expected = [
+        (7, State::Orphaned, 7),
+        (ids[0], State::Settled, 7),
+        (ids[1], State::Settled, 7),
+        (ids[2], State::Settled, 8),
+    ];
+    assert_eq!(costs(dir.path()), expected);
+    let row = rows(dir.path())[&ids[1]].clone();
+    let expected = Intent {
+        attempt: Id(ids[1]),
+        request: Id(9),
+        at: 1_700_000_000_000,
+        number: 1,
+        project: Some("p".into()),
+        asked: "a".into(),
+        provider: "pr".into(),
+        target: "t".into(),
+        stream: true,
+        price_version: "v".into(),
+        config_version: "c".into(),
+        ..intent(ids[1])
+    };
+    assert_eq!(row.intent, expected);
+    assert_eq!(row.settlement, Some(Settlement { begun: expected.at, latency_us: 200, ..settlement(ids[1], 7) }));
+    let accounts: u32 = Reader::new(dir.path())
+        .with(|conn| Ok(conn.query_row("SELECT count(*) FROM accounts", [], |row| row.get(0))?))
+        .unwrap();
+    assert_eq!(accounts, 2);
+}
+
+#[test]
+fn segments_of_earlier_versions_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = |n: u128| {
+        format!(r#"{{"record":"intent","attempt":"{n:032x}","at":5,"key":"{{\"record\":\"","reserve":1000}}"#)
+    };
+    let end = |n: u128, cost| {
+        format!(r#"{{"record":"settlement","attempt":"{n:032x}","at":9,"outcome":"ok","cost":{cost}}}"#)
+    };
+    let mut bytes = Vec::new();
+    for text in [json(1), json(2), end(2, 7), json(3), end(4, 6), end(2, 9)] {
+        super::segment::record(&mut bytes, |out| out.extend_from_slice(text.as_bytes()));
+    }
+    // Damage in the third intent, and a torn tail.
+    let hurt = memchr::memmem::find(&bytes, json(3).as_bytes()).unwrap();
+    bytes[hurt + 20] ^= 1;
+    bytes.extend_from_slice(&[9, 0, 0, 0, 1]);
+    fs::create_dir(dir.path().join("journal")).unwrap();
+    fs::write(dir.path().join("journal/0-1-x.000000.segment"), &bytes).unwrap();
+    restart(dir.path());
+    let expected = [(1, State::Orphaned, RESERVE), (2, State::Settled, 9), (4, State::Settled, 6)];
+    assert_eq!(costs(dir.path()), expected);
+    assert_eq!(bad(dir.path()), 1);
+}
+
+#[test]
+fn attempts_of_one_millisecond_with_the_same_last_bits_are_two() {
+    let dir = tempfile::tempdir().unwrap();
     let journal = small(dir.path(), 1 << 20);
+    let mut worker = worker(dir.path(), &journal);
+    let ids = [1 << 64 | 0xfffff, 2 << 64 | 0xfffff, 3 << 64 | 0xfffff];
+    let intent = |n| Intent { at: 5, ..intent(n) };
+    let settlement = |n, cost| Settlement { begun: 5, ..settlement(n, cost) };
+    for cost in [1, 2] {
+        journal.append_intent(&intent(ids[0])).unwrap();
+        journal.append_intent(&intent(ids[1])).unwrap();
+        journal.append_settlement(&settlement(ids[1], cost)).unwrap();
+        worker.pass().unwrap();
+        journal.append_intent(&intent(ids[2])).unwrap();
+        worker.pass().unwrap();
+        journal.append_settlement(&settlement(ids[2], cost)).unwrap();
+        journal.append_settlement(&settlement(ids[0], cost)).unwrap();
+        worker.pass().unwrap();
+        assert_eq!(costs(dir.path()), ids.map(|n| (n, State::Settled, cost)), "once more: the same rows");
+        assert!(rows(dir.path()).values().all(|row| row.intent.at == 5));
+    }
+}
+
+#[test]
+fn an_intent_that_comes_after_its_settlement_completes_the_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = small(dir.path(), 1 << 20);
+    let mut worker = worker(dir.path(), &journal);
+    journal.append_settlement(&settlement(1, 7)).unwrap();
+    worker.pass().unwrap();
+    assert_eq!(rows(dir.path())[&1].intent.key, "");
     journal.append_intent(&intent(1)).unwrap();
-    worker(dir.path(), &journal).pass().unwrap();
-    assert_eq!(costs(dir.path()).len(), 1);
+    worker.pass().unwrap();
+    let row = Attempt { intent: intent(1), state: State::Settled, settlement: Some(settlement(1, 7)) };
+    assert_eq!(rows(dir.path()), BTreeMap::from([(1, row)]));
 }
 
 #[test]
@@ -461,7 +588,7 @@ fn unfinished_segments_of_the_living_are_left_alone() {
 #[ignore = "runs as the child of another test"]
 fn child() {
     let Ok(dir) = std::env::var("PORTOLAN_TEST_STATE") else { return };
-    let journal = Arc::new(Journal::with(Path::new(&dir), Box::new(Os), 20_000, Duration::ZERO).unwrap());
+    let journal = Arc::new(Journal::with(Path::new(&dir), Box::new(Os), 8_000, Duration::ZERO).unwrap());
     let _ledger = Ledger::open(Path::new(&dir), Arc::clone(&journal)).unwrap();
     let start: u128 = std::env::var("PORTOLAN_TEST_START").unwrap().parse().unwrap();
     for n in start.. {
@@ -531,7 +658,7 @@ proptest! {
     #[test]
     fn each_attempt_is_one_row(steps in proptest::collection::vec((0u8..8, 0usize..2, 0u64..100), 1..80)) {
         let dir = tempfile::tempdir().unwrap();
-        let start = || { let journal = small(dir.path(), 1_500); (worker(dir.path(), &journal), journal, Vec::<u128>::new()) };
+        let start = || { let journal = small(dir.path(), 500); (worker(dir.path(), &journal), journal, Vec::<u128>::new()) };
         let mut processes = [start(), start()];
         // What each attempt must come to in the end; until settled, its reserve.
         let mut expected = BTreeMap::new();

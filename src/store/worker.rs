@@ -15,10 +15,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::exchange::record::Record;
+use crate::store::batch::Batch;
 use crate::store::books::{Books, Error};
 use crate::store::drain::Shared;
-use crate::store::journal::{Journal, SUFFIX, UNFINISHED};
-use crate::store::segment::{self, Step};
+use crate::store::journal::{Journal, UNFINISHED};
+use crate::store::segment::{self, Form, Step};
 
 /// Bytes read, and so applied in one transaction, at a time.
 const WINDOW: usize = 4 << 20;
@@ -178,81 +179,93 @@ impl Worker {
 
     /// Drains a segment up to `end`, in transactions of a window each.
     fn pump(&mut self, name: &str, owner: &str, file: &File, end: u64, own: bool) -> Result<(), Error> {
-        loop {
-            let at = self.books()?.drained(name)?;
-            if at >= end {
-                return Ok(());
-            }
-            let mut buffer = std::mem::take(&mut self.buffer);
-            let wanted = usize::try_from(end - at).unwrap_or(WINDOW).min(WINDOW);
-            buffer.resize(wanted, 0);
-            let read = read_at(file, &mut buffer, at);
-            buffer.truncate(*read.as_ref().unwrap_or(&0));
-            let read = read.map_err(Error::from).and_then(|read| {
+        let mut books = self.books.take().ok_or_else(|| Error::Io(ErrorKind::NotConnected.into()))?;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut drain = || {
+            loop {
+                let at = books.drained(name)?;
+                if at >= end {
+                    return Ok(());
+                }
+                let wanted = usize::try_from(end - at).unwrap_or(WINDOW).min(WINDOW);
+                if buffer.len() < wanted {
+                    buffer.resize(wanted, 0);
+                }
+                let room = buffer.get_mut(..wanted).unwrap_or_default();
+                let read = read_at(file, room, at)?;
                 let last = at + read as u64 == end || read < wanted;
-                let found = self.walk(name, &buffer, at, last, own);
+                let mut batch = books.begin(owner)?;
+                let window = Window { name, bytes: room.get(..read).unwrap_or_default(), at, last, own };
+                let found = self.walk(&window, &mut batch)?;
                 // Bytes that a file should have and has not are past help.
                 let drained = if last { end } else { at + found.used };
-                let known = found.records.len() as u64;
-                self.books()?.apply(name, owner, &found.records, drained)?;
+                batch.commit(name, drained)?;
+                books.advanced(name, drained);
                 if own {
-                    self.shared.counters.drained.fetch_add(known, Ordering::Relaxed);
+                    self.shared.counters.drained.fetch_add(found.records, Ordering::Relaxed);
                 }
-                self.step()
-            });
-            buffer.clear();
-            self.buffer = buffer;
-            read?;
-        }
+                self.step()?;
+            }
+        };
+        let drained = drain();
+        self.books = Some(books);
+        self.buffer = buffer;
+        drained
     }
 
-    fn walk(&self, name: &str, bytes: &[u8], at: u64, last: bool, own: bool) -> Found {
+    /// Posts the records of a window.
+    fn walk<'w>(&self, window: &Window<'w>, batch: &mut Batch<'_, 'w>) -> Result<Found, Error> {
+        let Window { name, bytes, at, last, own } = *window;
+        let form = Form::of(name).map_or(Form::Terse, |(_, form)| form);
         let mut found = Found::default();
         let mut damage = 0..0;
         let mut rest = bytes;
         loop {
             let used = bytes.len() - rest.len();
-            let size = match segment::step(rest, last) {
+            let size = match segment::step(rest, form, last) {
                 Step::Record { payload, size } => {
                     match Record::read(payload) {
-                        Some(record) => found.records.push(record),
-                        None if payload == segment::NOTE => {}
+                        Some(Record::Note) => {}
+                        Some(record) => {
+                            found.records += 1;
+                            batch.post(record)?;
+                        }
                         None => self.set_aside(name, at + used as u64, payload, "a record of an unknown kind"),
                     }
                     size
                 }
                 Step::Damage { size } => {
                     if damage.end != used {
-                        self.damaged(name, bytes, at, &damage);
+                        self.damaged(window, &damage);
                         damage.start = used;
                     }
                     damage.end = used + size;
                     size
                 }
                 Step::Unfinished => {
-                    self.damaged(name, bytes, at, &damage);
+                    self.damaged(window, &damage);
                     if last && !rest.is_empty() {
                         // Of our own segment only whole records are ever asked for.
                         if own {
-                            self.damaged(name, bytes, at, &(used..bytes.len()));
+                            self.damaged(window, &(used..bytes.len()));
                         } else {
                             self.shared.counters.torn.fetch_add(1, Ordering::Relaxed);
                             tracing::warn!(segment = name, bytes = rest.len(), "the segment ends within a record");
                         }
                     }
                     found.used = used as u64;
-                    return found;
+                    return Ok(found);
                 }
             };
             rest = rest.get(size..).unwrap_or_default();
         }
     }
 
-    fn damaged(&self, name: &str, bytes: &[u8], at: u64, range: &std::ops::Range<usize>) {
-        if let Some(bad) = bytes.get(range.clone())
+    fn damaged(&self, window: &Window<'_>, range: &std::ops::Range<usize>) {
+        if let Some(bad) = window.bytes.get(range.clone())
             && !bad.is_empty()
         {
-            self.set_aside(name, at + range.start as u64, bad, "damaged bytes");
+            self.set_aside(window.name, window.at + range.start as u64, bad, "damaged bytes");
         }
     }
 
@@ -287,7 +300,7 @@ impl Worker {
                 sweep(&path);
                 continue;
             }
-            let Some((owner, _)) = name.strip_suffix(SUFFIX).and_then(|stem| stem.rsplit_once('.')) else { continue };
+            let Some((owner, _)) = Form::of(&name).and_then(|(stem, _)| stem.rsplit_once('.')) else { continue };
             all.insert(owner.to_owned());
             if owner == self.journal.owner() {
                 continue;
@@ -350,9 +363,20 @@ impl Worker {
     }
 }
 
+/// Bytes of a segment, and where in it they stand.
+struct Window<'w> {
+    name: &'w str,
+    bytes: &'w [u8],
+    at: u64,
+    /// No bytes will ever follow.
+    last: bool,
+    /// The segment is this process's.
+    own: bool,
+}
+
 #[derive(Default)]
 struct Found {
-    records: Vec<Record>,
+    records: u64,
     /// Bytes that are done with.
     used: u64,
 }

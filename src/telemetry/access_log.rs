@@ -1,7 +1,8 @@
 //! One line for each call, when it is over: facts and names, never bodies or secrets.
 
-use super::Metrics;
 use super::events::clean;
+use super::series::Answered;
+use super::{Metrics, Series};
 use crate::ir::Usage;
 
 /// A call that is over.
@@ -14,9 +15,8 @@ pub struct Finished<'e> {
     pub key: Option<&'e str>,
     /// The model as the caller named it.
     pub asked: Option<&'e str>,
-    pub model: &'e str,
-    pub provider: &'e str,
-    pub target: &'e str,
+    /// Of the target tried last; `None` where none was.
+    pub series: Option<&'e Series>,
     pub dialect: &'static str,
     pub stream: bool,
     pub attempts: u32,
@@ -37,14 +37,17 @@ pub fn write(call: &Finished<'_>, metrics: &Metrics) {
         metrics.errors.with_label_values(&[call.outcome]).inc();
     }
     if call.metered {
-        let mut status = itoa::Buffer::new();
-        let labels = [call.model, call.provider, call.dialect, status.format(call.status), call.outcome];
-        metrics.requests.with_label_values(&labels).inc();
-        let stream = if call.stream { "true" } else { "false" };
-        let labels = [call.model, call.provider, stream];
-        metrics.duration.with_label_values(&labels).observe(call.total_us as f64 / 1e6);
-        if call.ttft_us != 0 {
-            metrics.first_token.with_label_values(&labels).observe(call.ttft_us as f64 / 1e6);
+        let answered = Answered {
+            dialect: call.dialect,
+            stream: call.stream,
+            status: call.status,
+            outcome: call.outcome,
+            total_us: call.total_us,
+            ttft_us: call.ttft_us,
+        };
+        match call.series {
+            Some(series) => series.call(&answered, metrics),
+            None => metrics.series("", "", "").call(&answered, metrics),
         }
     }
     if !tracing::enabled!(target: "access", tracing::Level::INFO) {
@@ -58,8 +61,8 @@ pub fn write(call: &Finished<'_>, metrics: &Metrics) {
         path = %clean(call.path),
         key = call.key,
         asked = call.asked.map(clean),
-        model = call.model,
-        target_id = call.target,
+        model = call.series.map_or("", |series| series.model.as_str()),
+        target_id = call.series.map_or("", |series| series.target.as_str()),
         stream = call.stream,
         attempts = call.attempts,
         status = call.status,

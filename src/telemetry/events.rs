@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Metrics;
+use super::{Metrics, Series};
 use crate::exchange::record::Settlement;
 use crate::ir::FaultKind;
 
@@ -10,38 +10,21 @@ use crate::ir::FaultKind;
 pub struct AttemptFinished<'e> {
     pub request: &'e str,
     pub number: u32,
-    pub provider: &'e str,
-    pub model: &'e str,
-    pub target: &'e str,
-    pub settlement: &'e Settlement,
+    pub series: &'e Series,
+    pub settlement: &'e Settlement<'e>,
     /// The provider's own sentence, where it failed.
     pub message: Option<&'e str>,
 }
 
 impl AttemptFinished<'_> {
     pub fn emit(&self, metrics: &Metrics) {
-        let Self { provider, model, target, settlement, .. } = self;
-        metrics.attempts.with_label_values(&[provider, model, target, settlement.outcome.as_str()]).inc();
-        metrics.attempt_duration.with_label_values(&[provider, model, target]).observe(seconds(settlement.latency_us));
-        if let Some(usage) = &settlement.usage {
-            for (kind, count) in usage.parts() {
-                if count != 0 {
-                    metrics.tokens.with_label_values(&[provider, model, kind]).inc_by(count);
-                }
-            }
-        }
-        metrics.cost.with_label_values(&[provider, model]).inc_by(settlement.cost as f64 / 1e9);
-        if settlement.unpriced {
-            metrics.unpriced.with_label_values(&[provider, model, target]).inc();
-        }
-        if !settlement.losses.is_empty() {
-            metrics.losses.with_label_values(&[provider, model, target]).inc();
-        }
+        let Self { series, settlement, .. } = self;
+        series.attempt(settlement, metrics);
         if settlement.outcome != "ok" {
             tracing::warn!(
                 request = self.request,
                 attempt = self.number,
-                target = *target,
+                target = series.target,
                 outcome = %settlement.outcome,
                 status = settlement.status,
                 latency_ms = settlement.latency_us / 1_000,
@@ -224,10 +207,6 @@ impl Stopped {
         metrics.streams_cut.inc_by(self.cut as u64);
         tracing::info!(cut = self.cut, "stopped");
     }
-}
-
-fn seconds(micros: u64) -> f64 {
-    micros as f64 / 1e6
 }
 
 /// Foreign text on its way into the log: one line, no control characters, not endless.

@@ -11,6 +11,8 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::series::{AllSeries, Series};
+
 /// Upper bounds of the time histograms, in seconds: from a local model's first token to a long answer's end.
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 
@@ -42,6 +44,7 @@ pub struct Metrics {
     buffered: IntGauge,
     ledger_lag: IntGauge,
     target_cooling: GaugeVec,
+    series: AllSeries,
 }
 
 struct StoreMetrics {
@@ -215,12 +218,18 @@ impl Metrics {
                 &registry,
                 GaugeVec::new(opts("target_cooling", "1 while a target is left alone after failures."), &["target"]),
             ),
+            series: AllSeries::default(),
             registry,
         };
         let info: GaugeVec =
             registered(&metrics.registry, GaugeVec::new(opts("build_info", "This program."), &["version"]));
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
         Arc::new(metrics)
+    }
+
+    /// The series of a target under a model.
+    pub fn series(&self, provider: &str, model: &str, target: &str) -> Arc<Series> {
+        self.series.of(provider, model, target)
     }
 
     pub fn set_in_flight(&self, calls: usize) {

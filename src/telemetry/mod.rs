@@ -4,5 +4,7 @@ pub mod access_log;
 pub mod events;
 pub mod log;
 pub mod metrics;
+mod series;
 
 pub use metrics::{Metrics, StoreSeen};
+pub use series::Series;

@@ -2,7 +2,7 @@ use super::*;
 use crate::exchange::record::{Id, Intent, Settlement};
 use crate::ir::Usage;
 
-fn intent(n: u128, key: &str) -> Intent {
+fn intent(n: u128, key: &str) -> Intent<'_> {
     Intent {
         attempt: Id(n),
         request: Id(n / 2),
@@ -10,16 +10,17 @@ fn intent(n: u128, key: &str) -> Intent {
         key: key.into(),
         model: "m".into(),
         reserve: 1_000,
-        tags: vec![("te\"a.m".into(), "a\"b".into())],
+        tags: r#"{"te\"a.m":"a\"b"}"#.into(),
         ..Intent::default()
     }
 }
 
-fn settlement(n: u128, cost: u64) -> Settlement {
+fn settlement(n: u128, cost: u64) -> Settlement<'static> {
     let usage =
         Usage { input: 10, output: 5, cached: 3, cache_write: 1, cache_write_1h: 1, reasoning: 2, ..Usage::default() };
     Settlement {
         attempt: Id(n),
+        begun: 1_700_000_000_000,
         at: 1_700_000_000_001,
         outcome: "ok".into(),
         cost,
