@@ -12,6 +12,8 @@ use std::ops::Deref;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::read;
+
 /// A string of a body, unescaped. Borrowed whenever the source has no escapes.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Text<'a>(pub Cow<'a, str>);
@@ -171,7 +173,7 @@ impl<'a> Raw<'a> {
     /// The value is not of that shape (the path starts at the value), or it was made by us and has no body behind it.
     pub fn open<T: Deserialize<'a>>(&self) -> Result<T, Invalid> {
         match self.0 {
-            Cow::Borrowed(json) => read(json.as_bytes()),
+            Cow::Borrowed(json) => read_text(json),
             Cow::Owned(_) => Err(Invalid { path: String::new(), message: "the value has no body behind it".into() }),
         }
     }
@@ -181,7 +183,7 @@ impl<'a> Raw<'a> {
     /// # Errors
     /// The value is not of that shape.
     pub fn read<'s, T: Deserialize<'s>>(&'s self) -> Result<T, serde_json::Error> {
-        serde_json::from_str(&self.0)
+        read::read(&self.0).or_else(|_| serde_json::from_str(&self.0))
     }
 }
 
@@ -355,6 +357,19 @@ impl std::error::Error for Invalid {}
 /// # Errors
 /// The body is not JSON, or not of that shape.
 pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Invalid> {
+    match simdutf8::basic::from_utf8(body) {
+        Ok(json) => read_text(json),
+        Err(_) => read_again(body),
+    }
+}
+
+/// As [`read`], of a text.
+fn read_text<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Invalid> {
+    read::read(json).or_else(|_| read_again(json.as_bytes()))
+}
+
+/// What the fast reader refused, read so that the mistake is known.
+fn read_again<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Invalid> {
     if let Ok(value) = serde_json::from_slice(body) {
         return Ok(value);
     }
