@@ -219,9 +219,11 @@ impl Downstream {
         self.inner.write_response_body(text, false).await
     }
 
-    /// Lets the held head go, with what has become known since.
+    /// Lets the held head go, with what has become known since: the length too if the whole body is there, so that head
+    /// and body leave as one write instead of three.
     fn release(&mut self, mut tasks: Vec<HttpTask>) -> Vec<HttpTask> {
         self.hold = false;
+        let length = whole_length(&tasks);
         if let Some(head) = self.held.take() {
             tasks.insert(0, head);
         }
@@ -233,6 +235,12 @@ impl Downstream {
             if let Some(replacement) = state.replacement.take() {
                 *head = replacement;
             }
+            if let Some(length) = length
+                && head.headers.contains_key(header::TRANSFER_ENCODING)
+            {
+                head.remove_header(&header::TRANSFER_ENCODING);
+                let _ = head.insert_header(header::CONTENT_LENGTH, length);
+            }
             for (name, value) in state.late.drain(..) {
                 // Fails only for what is no header at all, and these were made as headers.
                 let _ = head.insert_header(name, value);
@@ -240,6 +248,23 @@ impl Downstream {
         }
         tasks
     }
+}
+
+/// Bytes of the body, if all of it is in these tasks.
+fn whole_length(tasks: &[HttpTask]) -> Option<usize> {
+    let (mut length, mut ended) = (0, false);
+    for task in tasks {
+        match task {
+            HttpTask::Body(body, end) => {
+                length += body.as_ref().map_or(0, Bytes::len);
+                ended |= end;
+            }
+            HttpTask::Done => ended = true,
+            HttpTask::Header(..) => {}
+            HttpTask::UpgradedBody(..) | HttpTask::Trailer(_) | HttpTask::Failed(_) => return None,
+        }
+    }
+    ended.then_some(length)
 }
 
 #[async_trait]
