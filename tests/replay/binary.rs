@@ -259,7 +259,11 @@ struct Row {
 fn ledger(gateway: &Gateway) -> HashMap<String, Row> {
     let path = gateway.dir.path().join("state/ledger.sqlite");
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-    let columns = "lower(hex(request)), outcome, status, usage, estimated, cost, losses, state, unpriced";
+    let usage = "json_patch(json_object('input', input, 'output', output, 'cached', cached, 'cache_write', cache_write,
+        'cache_write_1h', cache_write_1h, 'reasoning', reasoning, 'stated_total', stated_total), coalesce(other_usage, '{}'))";
+    let columns = format!(
+        "lower(hex(request)), outcome, status, iif(input IS NULL, NULL, {usage}), estimated, cost, losses, state, unpriced"
+    );
     let mut statement = connection.prepare(&format!("SELECT {columns} FROM attempts")).unwrap();
     let rows = statement.query_map([], |row| {
         assert_eq!((row.get::<_, String>(7)?.as_str(), row.get::<_, bool>(8)?), ("settled", false));
