@@ -144,7 +144,7 @@ impl Attempt {
             origin: Origin(provider.dialect.name),
             same_dialect: same_dialect && !call.array,
             request_id: making.request_id.to_owned(),
-            answer_id: making.request_id.replace('-', ""),
+            answer_id: making.request_id.bytes().filter(|byte| *byte != b'-').map(char::from).collect(),
             call: call.clone(),
             now: making.now.unix_ms / 1_000,
         };
