@@ -202,6 +202,14 @@ pub trait Inbound: Send + Sync {
     /// The body is not a request of this dialect; the path names the member.
     fn decode<'a>(&self, body: &'a [u8]) -> Result<Request<'a>, Invalid>;
 
+    /// Judges a request as a whole, once what the gateway remembers of its conversation stands before it.
+    ///
+    /// # Errors
+    /// A part of it refers to another that is not there.
+    fn judge(&self, _request: &Request<'_>) -> Result<(), Invalid> {
+        Ok(())
+    }
+
     /// Reads a question for the number of input tokens.
     ///
     /// # Errors

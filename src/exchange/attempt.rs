@@ -13,6 +13,7 @@ use crate::exchange::record::{self, Id, Intent, Settlement};
 use crate::ir::{Fault, Losses, Origin, Usage};
 use crate::policy::Moment;
 use crate::policy::price::Nano;
+use crate::wire::json::Invalid;
 use crate::wire::patch::Patch;
 
 /// Output tokens assumed for a reserve where neither caller nor catalogue bounds them.
@@ -120,6 +121,13 @@ impl Attempt {
             // In some dialects these stand in the path.
             request.model = call.model.as_str().into();
             request.stream = call.stream;
+            inbound.judge(&request).map_err(|invalid| Unfit::Request(Refusal::Invalid(invalid)))?;
+            if !same_dialect && request.is_silent() {
+                // Each provider refuses it in words of its own, which name members that the caller did not send.
+                let path = inbound.reads().prompt.first().copied().unwrap_or_default().to_owned();
+                let message = "nothing is said: every message is empty".to_owned();
+                return Err(Unfit::Request(Refusal::Invalid(Invalid { path, message })));
+            }
             let mut body = Vec::with_capacity(call.body.len() + 512);
             outbound
                 .encode(&request, &to, &mut body, &mut losses)

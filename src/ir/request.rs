@@ -1,6 +1,6 @@
 //! One call for a generated answer.
 
-use super::{Message, Origin, Tool, ToolChoice};
+use super::{Content, Message, Origin, Tool, ToolChoice};
 use crate::wire::json::{Extras, Number, Raw, Text};
 
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,14 @@ pub struct Request<'a> {
     /// Hint that requests with one prefix belong together (`prompt_cache_key`).
     pub cache_key: Option<Text<'a>>,
     pub extras: Extras<'a>,
+}
+
+impl Request<'_> {
+    /// Whether nobody says anything in the whole conversation: no message has more than white space.
+    pub fn is_silent(&self) -> bool {
+        let silent = |content: &Content<'_>| matches!(content, Content::Text { text, .. } if text.trim().is_empty());
+        self.messages.iter().flat_map(|message| &message.blocks).all(|block| silent(&block.content))
+    }
 }
 
 /// How tokens are drawn. Numbers as written.

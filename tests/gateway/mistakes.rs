@@ -82,6 +82,8 @@ fn wrong(caller: Caller) -> Vec<(Value, &'static str)> {
             (chat(json!([{"role": "wizard", "content": "x"}])), "role"),
             (chat(json!([{"role": "user", "content": 5}])), "content"),
             (chat(json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": 5}}]}])), "image_url"),
+            (chat(json!([{"role": "user", "content": []}])), "content"),
+            (chat(json!([{"role": "user", "content": ""}])), "messages"),
             (chat(json!([user, {"role": "tool", "content": "x"}])), "tool_call_id"),
             (json!({"model": "alias", "messages": [user], "temperature": "warm"}), "temperature"),
             (json!({"model": "alias", "messages": [user], "tools": "x"}), "tools"),
@@ -91,6 +93,7 @@ fn wrong(caller: Caller) -> Vec<(Value, &'static str)> {
         ],
         Caller::Completions => vec![
             (json!({"model": "alias", "prompt": {"a": 1}}), "prompt"),
+            (json!({"model": "alias", "prompt": ""}), "prompt"),
             (json!({"model": "alias", "prompt": "x", "temperature": []}), "temperature"),
             (json!({"model": "alias", "prompt": "x", "max_tokens": "x"}), "max_tokens"),
             (json!({"prompt": "x"}), "model"),
@@ -100,6 +103,10 @@ fn wrong(caller: Caller) -> Vec<(Value, &'static str)> {
             (input(json!([5])), "input"),
             (input(json!([{"role": "wizard", "content": "x"}])), "role"),
             (input(json!([{"role": "user", "content": 5}])), "content"),
+            (input(json!("")), "input"),
+            (input(json!([])), "input"),
+            (input(json!([{"role": "user", "content": []}])), "content"),
+            (input(json!([{"role": "user", "content": " "}])), "input"),
             (input(json!([{"type": "function_call_output", "output": "x"}])), "call_id"),
             (json!({"model": "alias", "input": "x", "tools": 5}), "tools"),
             (json!({"model": "alias", "input": "x", "stream": "yes"}), "stream"),
@@ -112,6 +119,9 @@ fn wrong(caller: Caller) -> Vec<(Value, &'static str)> {
             (claude(json!("x")), "messages"),
             (claude(json!([{"role": "wizard", "content": "x"}])), "role"),
             (claude(json!([{"role": "user", "content": 5}])), "content"),
+            (claude(json!([{"role": "user", "content": ""}])), "content"),
+            (claude(json!([{"role": "user", "content": []}])), "content"),
+            (claude(json!([{"role": "user", "content": [{"type": "text", "text": ""}]}])), "text"),
             (
                 claude(
                     json!([{"role": "user", "content": [{"type": "image", "source": {"type": "base64", "media_type": 5, "data": "x"}}]}]),
@@ -138,6 +148,9 @@ fn wrong(caller: Caller) -> Vec<(Value, &'static str)> {
             (contents(json!([])), "contents"),
             (contents(json!("x")), "contents"),
             (contents(json!([{"role": "wizard", "parts": [{"text": "x"}]}])), "role"),
+            (contents(json!([{"role": "user", "parts": []}])), "parts"),
+            (part(json!({})), "parts[0]"),
+            (part(json!({"text": ""})), "contents"),
             (part(json!({"text": 5})), "text"),
             (part(json!({"inlineData": {"mimeType": 5, "data": "x"}})), "mimeType"),
             (part(json!({"inlineData": {"mimeType": "image/png"}})), "data"),
@@ -188,18 +201,68 @@ fn gemini_is_told_what_is_wrong() {
     wrong_is_refused(Caller::Gemini);
 }
 
-#[test]
-#[ignore = "Chat and Responses hand results on whose call is nowhere: providers refuse them in their own words"]
-fn results_without_their_call_are_named() {
+/// Requests with a result of `call_9`: after nothing, and after another call.
+fn stray(caller: Caller) -> Vec<Value> {
     let user = json!({"role": "user", "content": "x"});
-    let tool = json!({"role": "tool", "tool_call_id": "call_9", "content": "x"});
-    let output = json!({"type": "function_call_output", "call_id": "call_9", "output": "x"});
-    for (caller, body) in [
-        (Caller::Chat, json!({"model": "alias", "messages": [user, tool]})),
-        (Caller::Responses, json!({"model": "alias", "input": [user, output]})),
-    ] {
+    match caller {
+        Caller::Chat => {
+            let tool = json!({"role": "tool", "tool_call_id": "call_9", "content": "x"});
+            let call = json!({"id": "call_8", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+            let called = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+            vec![
+                json!({"model": "alias", "messages": [user, tool]}),
+                json!({"model": "alias", "messages": [user, called, tool]}),
+            ]
+        }
+        Caller::Responses => {
+            let output = json!({"type": "function_call_output", "call_id": "call_9", "output": "x"});
+            let call = json!({"type": "function_call", "call_id": "call_8", "name": "f", "arguments": "{}"});
+            vec![
+                json!({"model": "alias", "input": [user, output]}),
+                json!({"model": "alias", "input": [user, call, output]}),
+            ]
+        }
+        Caller::Messages => {
+            let result =
+                json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_9", "content": "x"}]});
+            let call = json!({"type": "tool_use", "id": "call_8", "name": "f", "input": {}});
+            let called = json!({"role": "assistant", "content": [call]});
+            vec![
+                json!({"model": "alias", "max_tokens": 9, "messages": [user, result]}),
+                json!({"model": "alias", "max_tokens": 9, "messages": [user, called, result]}),
+            ]
+        }
+        _ => {
+            let asked = json!({"role": "user", "parts": [{"text": "x"}]});
+            let answer = json!({"functionResponse": {"id": "call_9", "name": "f", "response": {}}});
+            let result = json!({"role": "user", "parts": [answer]});
+            let call = json!({"functionCall": {"id": "call_8", "name": "f", "args": {}}});
+            let called = json!({"role": "model", "parts": [call]});
+            vec![json!({"contents": [asked, result]}), json!({"contents": [asked, called, result]})]
+        }
+    }
+}
+
+#[test]
+fn results_without_their_call_are_named() {
+    for caller in [Caller::Chat, Caller::Responses, Caller::Messages, Caller::Gemini] {
         let (_upstream, gateway) = fixture(other(caller));
-        refused(caller, &gateway, body.to_string().as_bytes(), "call_9");
+        for body in stray(caller) {
+            refused(caller, &gateway, body.to_string().as_bytes(), "call_9");
+        }
+    }
+}
+
+#[test]
+fn of_results_without_their_call_a_provider_of_the_callers_dialect_judges() {
+    for (caller, voice) in
+        [(Caller::Chat, Voice::Chat), (Caller::Responses, Voice::Responses), (Caller::Messages, Voice::Messages)]
+    {
+        let (_upstream, gateway) = fixture(voice);
+        for body in stray(caller) {
+            let got = caller.send(&gateway, &caller.path("alias", false), body.to_string());
+            assert_eq!(caller.said(&got, false), "fine", "{caller:?}: {body}: {got}");
+        }
     }
 }
 
@@ -208,6 +271,11 @@ fn media_that_a_provider_cannot_take_is_named() {
     // Never sent on as something else, and never dropped in silence.
     let data = "AAAA";
     for (caller, body) in [
+        (
+            Caller::Responses,
+            json!({"model": "alias", "input": [{"role": "user", "content": [
+            {"type": "input_text", "text": "x"}, {"type": "input_image", "image_url": format!("data:image/tiff;base64,{data}")}]}]}),
+        ),
         (
             Caller::Chat,
             json!({"model": "alias", "messages": [{"role": "user", "content": [
@@ -234,8 +302,41 @@ fn media_that_a_provider_cannot_take_is_named() {
                 let loss = got.header("x-portolan-loss");
                 assert!(loss.is_some(), "{caller:?} to {voice:?}: lost in silence: {got}");
             } else {
-                caller.refusal(&got, 400);
+                let message = caller.refusal(&got, 400);
+                assert!(message.contains("content[1]") || got.text().contains("content[1]"), "{caller:?}: {got}");
             }
+        }
+    }
+}
+
+#[test]
+fn keys_that_are_over_are_refused_in_every_shape() {
+    let upstream = voices::upstream(Voice::Chat, "fine");
+    let text = voices::config(&[("alias", Voice::Chat, &upstream, "")], "");
+    let gateway = Gateway::start(&text.replace("id: main,", "id: main, expires: \"2020-01-01T00:00:00Z\","));
+    for caller in CALLERS {
+        for stream in [false, true] {
+            caller.refusal(&caller.ask(&gateway, "alias", "x", stream), 401);
+        }
+    }
+    assert_eq!(upstream.count(), 0);
+}
+
+#[test]
+fn what_expired_at_the_provider_is_no_fault_of_the_callers() {
+    let aws = Reply::json(403, json!({"message": "The security token included in the request is expired"}).to_string())
+        .header("x-amzn-errortype", "ExpiredTokenException:http://internal.amazon.com/coral/");
+    let google = json!({"error": {"code": 401, "status": "UNAUTHENTICATED", "message": "The access token expired."}});
+    for (voice, reply) in [(Voice::Bedrock, aws), (Voice::Gemini, Reply::json(401, google.to_string()))] {
+        let (one, two) = (Upstream::always(reply), voices::upstream(voice, "rescue"));
+        let rows = [("alias", voice, &one, ""), ("backup", voice, &two, "")];
+        let gateway = Gateway::start(&voices::config(&rows, "retry: { tries: 1, failures: 1000 }\n"));
+        for caller in CALLERS {
+            caller.refusal(&caller.ask(&gateway, "alias", "x", false), 502);
+            let mut body = caller.body("alias", "x", true);
+            body["fallback"] = json!(["backup"]);
+            let got = caller.send(&gateway, &caller.path("alias", true), body.to_string());
+            assert_eq!(caller.said(&got, true), "rescue", "{caller:?} to {voice:?}: {got}");
         }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::callers::Caller;
 use super::client::{self, Connection, Response};
 use super::gateway::{Gateway, OTHER_SECRET, SECRET};
-use super::upstream::{Step, Upstream};
+use super::upstream::{Reply, Step, Upstream};
 use super::voices::{self, VOICES, Voice};
 
 /// Asks for a response as the caller `main`.
@@ -83,6 +83,31 @@ fn three_turns_are_said_in_order() {
     for (message, text) in said.iter().zip(["first", "fine", "second", "fine", "third"]) {
         assert!(message.contains(text), "{body}");
     }
+}
+
+#[test]
+fn a_result_finds_its_call_in_what_is_kept() {
+    let call = json!({"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    let mut answer = Voice::Chat.answer("");
+    answer["choices"][0]["message"] = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+    answer["choices"][0]["finish_reason"] = "tool_calls".into();
+    let upstream = Upstream::always(Reply::json(200, answer.to_string()));
+    let gateway = Gateway::start(&voices::config(&[("alias", Voice::Chat, &upstream, "")], ""));
+    let tools = json!([{"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}}]);
+    let first = ask(&gateway, &json!({"model": "alias", "input": "x", "tools": tools}));
+    let next = |id: &str| {
+        let output = json!([{"type": "function_call_output", "call_id": id, "output": "y"}]);
+        ask(
+            &gateway,
+            &json!({"model": "alias", "previous_response_id": id_of(&first), "input": output, "tools": tools}),
+        )
+    };
+    id_of(&next("call_1"));
+    let asked = upstream.attempts()[1].json();
+    assert_eq!(asked["messages"][2]["tool_call_id"], "call_1", "{asked}");
+    let message = Caller::Responses.refusal(&next("call_2"), 400);
+    assert!(message.contains("call_2"), "{message}");
+    assert_eq!(upstream.count(), 2);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Messages of a request, read strictly: a caller deserves to be told which member of which message is wrong.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use crate::ir::{
     Block, CacheMark, Content, Media, MediaKind, Message, Reasoning, Role, Source, ToolCall, ToolKind, ToolResult,
@@ -10,10 +11,13 @@ use crate::wire::json::{Extras, Invalid, Kind, Raw, Text, TextOr};
 use super::reasoning;
 use super::wire::{self, Call, File, InputAudio, Part, Url, adopt, arguments, at, google_signature, invalid, some};
 
-/// Joins the calls and results of the deprecated `function_call` form, which has no ids: a call is followed by its
-/// result, so the id made for the one is the other's.
+/// The calls of a conversation as far as it was read: a result must answer one of them. OpenAI refuses another as well,
+/// and a provider of another dialect would be told of a call that it cannot find.
 #[derive(Default)]
-pub struct Legacy {
+pub struct Calls<'a> {
+    ids: HashSet<Text<'a>>,
+    /// Of the deprecated `function_call` form, which has no ids: a call is followed by its result, so the id made for the
+    /// one is the other's.
     last: Option<String>,
 }
 
@@ -21,12 +25,12 @@ pub struct Legacy {
 ///
 /// # Errors
 /// The message is not one that OpenAI takes; the path is seen from the body.
-pub fn decode<'a>(i: usize, message: wire::Message<'a>, legacy: &mut Legacy) -> Result<Message<'a>, Invalid> {
+pub fn decode<'a>(i: usize, message: wire::Message<'a>, calls: &mut Calls<'a>) -> Result<Message<'a>, Invalid> {
     let index = i;
-    one(i, message, legacy).map_err(|e| at(&format!("messages[{index}]"), e))
+    one(i, message, calls).map_err(|e| at(&format!("messages[{index}]"), e))
 }
 
-fn one<'a>(i: usize, mut message: wire::Message<'a>, legacy: &mut Legacy) -> Result<Message<'a>, Invalid> {
+fn one<'a>(i: usize, mut message: wire::Message<'a>, calls: &mut Calls<'a>) -> Result<Message<'a>, Invalid> {
     let role = message.role.take().ok_or_else(|| required("role"))?;
     let role = match role.as_str() {
         "system" => Role::System,
@@ -45,10 +49,14 @@ fn one<'a>(i: usize, mut message: wire::Message<'a>, legacy: &mut Legacy) -> Res
     let mut blocks = Vec::new();
     let mut name = message.name.take();
     match role {
-        Role::Assistant => assistant(i, &mut message, legacy, &mut blocks)?,
+        Role::Assistant => assistant(i, &mut message, calls, &mut blocks)?,
         Role::Tool => {
-            let id = match (message.tool_call_id.take(), legacy.last.take()) {
-                (Some(id), _) => id,
+            let id = match (message.tool_call_id.take(), calls.last.take()) {
+                (Some(id), _) if calls.ids.contains(&id) => id,
+                (Some(id), _) => {
+                    let id = crate::wire::json::clip(&id, 80);
+                    return Err(invalid("tool_call_id", format!("no tool call before this message has the id `{id}`")));
+                }
                 (None, Some(id)) => Text::from(id),
                 (None, None) => return Err(required("tool_call_id")),
             };
@@ -61,7 +69,12 @@ fn one<'a>(i: usize, mut message: wire::Message<'a>, legacy: &mut Legacy) -> Res
             };
             blocks.push(Block::new(Content::ToolResult(result)));
         }
-        Role::System | Role::Developer | Role::User => blocks = content(message.content.take(), true)?,
+        Role::System | Role::Developer | Role::User => {
+            blocks = content(message.content.take(), true)?;
+            if blocks.is_empty() {
+                return Err(invalid("content", "expected at least one part"));
+            }
+        }
     }
     let mut extras = Extras::default();
     adopt(&mut extras, "", message.extras);
@@ -80,11 +93,11 @@ fn one<'a>(i: usize, mut message: wire::Message<'a>, legacy: &mut Legacy) -> Res
 fn assistant<'a>(
     i: usize,
     message: &mut wire::Message<'a>,
-    legacy: &mut Legacy,
+    calls: &mut Calls<'a>,
     blocks: &mut Vec<Block<'a>>,
 ) -> Result<(), Invalid> {
     *blocks = reasoning::take(message);
-    let calls = message.tool_calls.take().unwrap_or_default();
+    let shapes = message.tool_calls.take().unwrap_or_default();
     let mut said = content(message.content.take(), false)?;
     // An empty text says nothing, and other dialects refuse it.
     said.retain(|block| !matches!(&block.content, Content::Text { text, .. } if text.is_empty()));
@@ -96,8 +109,12 @@ fn assistant<'a>(
         let media = Media { kind: MediaKind::Audio, source: Source::Id(id), mime: None, name: None, detail: None };
         blocks.push(Block::new(Content::Media(media)));
     }
-    for (j, shape) in calls.into_iter().enumerate() {
-        blocks.push(call(shape).map_err(|e| at(&format!("tool_calls[{j}]"), e))?);
+    for (j, shape) in shapes.into_iter().enumerate() {
+        let block = call(shape).map_err(|e| at(&format!("tool_calls[{j}]"), e))?;
+        if let Content::ToolCall(call) = &block.content {
+            calls.ids.insert(call.id.clone());
+        }
+        blocks.push(block);
     }
     if let Some(function) = message.function_call.take() {
         let id = format!("call_{i}");
@@ -107,7 +124,7 @@ fn assistant<'a>(
             arguments: arguments(function.arguments),
             ..ToolCall::default()
         };
-        legacy.last = Some(id);
+        calls.last = Some(id);
         blocks.push(Block::new(Content::ToolCall(call)));
     }
     Ok(())

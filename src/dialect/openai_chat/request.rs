@@ -5,7 +5,7 @@ use crate::ir::message::CacheMark;
 use crate::ir::{Effort, Format, ReasoningWish, Request, Sampling, Tool, ToolChoice};
 use crate::wire::json::{self, Extras, Invalid, Kind, Number, Raw, Text, TextOr};
 
-use super::message::{self, Legacy};
+use super::message::{self, Calls};
 use super::wire::{
     FunctionDef, Named, ORIGIN, ReasoningObject, RequestBody, ResponseFormat, Thinking, ToolChoiceObject, ToolDef,
     adopt, at, invalid,
@@ -26,11 +26,11 @@ pub fn decode<'a>(body: &'a [u8]) -> Result<Request<'a>, Invalid> {
     if messages.is_empty() {
         return Err(invalid("messages", "expected at least one message"));
     }
-    let mut legacy = Legacy::default();
+    let mut calls = Calls::default();
     let messages = messages
         .into_iter()
         .enumerate()
-        .map(|(i, message)| message::decode(i, message, &mut legacy))
+        .map(|(i, message)| message::decode(i, message, &mut calls))
         .collect::<Result<_, _>>()?;
 
     let mut tools = Vec::new();

@@ -102,6 +102,9 @@ fn message<'a>(raw: &Raw<'a>) -> Result<Item<'a>, Invalid> {
     let mut extras = item.extras;
     extras.0.retain(|(_, json)| !json.is_null());
     if !model {
+        if blocks.is_empty() {
+            return Err(invalid("content", "expected at least one part"));
+        }
         return Ok(Item::Message(Message { role, name: None, blocks, extras }));
     }
     // An empty text says nothing, and other dialects refuse it.

@@ -98,6 +98,10 @@ impl Inbound for Face {
         request::decode(body)
     }
 
+    fn judge(&self, request: &Request<'_>) -> Result<(), Invalid> {
+        request::judge(request)
+    }
+
     fn encode(&self, response: &Response<'_>, shown: &Shown<'_>, out: &mut Vec<u8>, losses: &mut Losses) {
         answer::encode(response, shown, out, losses);
     }

@@ -1,6 +1,6 @@
 //! Requests, read: a caller's body into the IR. As strict as OpenAI on what we interpret, lenient on the rest.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::dialect::CONTROLS;
 use crate::dialect::openai_chat::wire::{adopt, at, invalid};
@@ -102,6 +102,33 @@ pub fn decode<'a>(body: &'a [u8]) -> Result<Request<'a>, Invalid> {
         cache_key: body.cache_key,
         extras,
     })
+}
+
+/// Looks for a result whose call is not in the conversation, as OpenAI does; a provider of another dialect would be told
+/// of a call that it cannot find. What stands in a prompt that the provider keeps, or went into a compaction, is not seen.
+///
+/// # Errors
+/// There is one. Where earlier turns stand before what was sent, an item's place says nothing to the caller: its call's id
+/// does.
+pub fn judge(request: &Request<'_>) -> Result<(), Invalid> {
+    let mut calls: HashSet<&str> = HashSet::new();
+    for block in request.messages.iter().flat_map(|message| &message.blocks) {
+        match &block.content {
+            Content::ToolCall(call) => {
+                calls.insert(&call.id);
+            }
+            Content::ToolResult(result) if !calls.contains(result.id.as_str()) => {
+                if request.extras.get("prompt").is_some() {
+                    return Ok(());
+                }
+                let id = json::clip(&result.id, 80);
+                return Err(invalid("input", format!("no tool call before its output has the `call_id` `{id}`")));
+            }
+            Content::Other { kind, .. } if kind.contains("compaction") => return Ok(()),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 const REQUIRED: &str = "a value is required";

@@ -98,6 +98,15 @@ fn message() -> impl Strategy<Value = Value> {
     ]
 }
 
+/// A message, and before a result the call that it answers.
+fn called(message: Value) -> Vec<Value> {
+    let call = message.get("tool_call_id").map(|id| {
+        let call = json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}});
+        json!({"role": "assistant", "content": null, "tool_calls": [call]})
+    });
+    call.into_iter().chain([message]).collect()
+}
+
 /// Every member with a value or two; each body has some of them.
 const MEMBERS: [(&str, &str); 32] = [
     (
@@ -146,6 +155,7 @@ const MEMBERS: [(&str, &str); 32] = [
 fn body() -> impl Strategy<Value = String> {
     let members = proptest::sample::subsequence(MEMBERS.to_vec(), 0..MEMBERS.len());
     (proptest::collection::vec(message(), 1..5), members).prop_map(|(messages, members)| {
+        let messages: Vec<Value> = messages.into_iter().flat_map(called).collect();
         let mut body = format!(r#"{{"model":"target","messages":{}"#, Value::from(messages));
         let mut names = Vec::new();
         for (name, json) in members {
