@@ -507,6 +507,7 @@ mod tests {
 
     pub(super) mod golden;
     mod table;
+    mod unknown;
 
     #[test]
     fn names_are_unique_and_found() {

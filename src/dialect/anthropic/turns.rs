@@ -34,6 +34,15 @@ struct Turn<'r> {
     system: bool,
     results: Vec<Item<'r>>,
     items: Vec<Item<'r>>,
+    /// What a caller of this dialect says of it, beside role and content.
+    about: Vec<(&'r str, &'r Raw<'r>)>,
+}
+
+impl Turn<'_> {
+    /// A turn of ours, or one to begin with.
+    fn made(assistant: bool, items: Vec<Item<'_>>) -> Turn<'_> {
+        Turn { assistant, system: false, results: Vec::new(), items, about: Vec::new() }
+    }
 }
 
 impl<'r> Turns<'r> {
@@ -119,6 +128,7 @@ impl<'r> Turns<'r> {
                     } else {
                         o.array("content", |a| turn.results.iter().chain(&turn.items).for_each(|item| item.write(a)));
                     }
+                    turn.about.iter().for_each(|(name, json)| o.raw(name, json));
                 });
             }
         });
@@ -144,7 +154,7 @@ struct Gather<'r, 'l> {
 impl<'r> Gather<'r, '_> {
     fn turn(&mut self, assistant: bool) -> Option<&mut Turn<'r>> {
         if self.turns.turns.last().is_none_or(|turn| turn.assistant != assistant || turn.system) {
-            self.turns.turns.push(Turn { assistant, system: false, results: Vec::new(), items: Vec::new() });
+            self.turns.turns.push(Turn::made(assistant, Vec::new()));
         }
         self.turns.turns.last_mut()
     }
@@ -163,8 +173,21 @@ impl<'r> Gather<'r, '_> {
         if message.name.is_some() {
             self.losses.dropped(format!("messages[{i}].name"));
         }
-        for (name, _) in message.extras.iter() {
+        for (name, _) in message.extras.iter().filter(|_| !self.own) {
             self.losses.dropped(format!("messages[{i}].{name}"));
+        }
+    }
+
+    /// Puts what a caller of this dialect says of a message beside the turn that it became part of.
+    fn keep(&mut self, i: usize, message: &'r Message<'r>, system: bool) {
+        let role = message.role == Role::Assistant;
+        let mut turn = self.turns.turns.last_mut().filter(|turn| turn.assistant == role && turn.system == system);
+        for (name, json) in message.extras.iter() {
+            match &mut turn {
+                // Neighbours that became one turn say some things but once.
+                Some(turn) if !turn.about.iter().any(|(known, _)| *known == name) => turn.about.push((name, json)),
+                _ => self.losses.dropped(format!("messages[{i}].{name}")),
+            }
         }
     }
 
@@ -195,8 +218,9 @@ impl<'r> Gather<'r, '_> {
             }
         }
         if !items.is_empty() {
-            self.turns.turns.push(Turn { assistant: false, system: true, results: Vec::new(), items });
+            self.turns.turns.push(Turn { system: true, ..Turn::made(false, items) });
         }
+        self.keep(i, message, true);
         Ok(())
     }
 
@@ -233,6 +257,9 @@ impl<'r> Gather<'r, '_> {
                 let item = self.item(piece, block, &path, place);
                 self.push(assistant, item);
             }
+        }
+        if self.own {
+            self.keep(i, message, false);
         }
         Ok(())
     }
@@ -378,7 +405,7 @@ impl<'r> Gather<'r, '_> {
         if turns.first().is_none_or(|turn| turn.assistant) {
             self.losses.emulated("messages");
             let items = vec![Item::made(Cow::Borrowed(SAID))];
-            turns.insert(0, Turn { assistant: false, system: false, results: Vec::new(), items });
+            turns.insert(0, Turn::made(false, items));
         }
         let Some(last) = turns.last_mut().filter(|turn| turn.assistant) else { return };
         let Some(item) = last.items.last_mut() else { return };
@@ -386,7 +413,7 @@ impl<'r> Gather<'r, '_> {
         if !model.takes_prefill() {
             self.losses.altered(format!("messages[{i}]"));
             let items = vec![Item::made(Cow::Borrowed(GO_ON))];
-            turns.push(Turn { assistant: false, system: false, results: Vec::new(), items });
+            turns.push(Turn::made(false, items));
             return;
         }
         // An answer begun for the model must not end in white space.

@@ -35,8 +35,11 @@ fn leads(message: &Message<'_>) -> bool {
 pub(super) fn write(request: &Request<'_>, model: Model<'_>, losses: &mut Losses, o: &mut Object<'_>) {
     // Without a turn there is nothing to answer: instructions alone become the question.
     let hoist = request.messages.iter().any(|message| !leads(message));
+    let own = request.origin.0 == NAME;
     if hoist && request.messages.iter().any(leads) {
         o.object("systemInstruction", |o| {
+            let about_it = request.messages.iter().filter(|message| own && leads(message));
+            about_it.for_each(|message| o.extras(&message.extras));
             o.array("parts", |a| {
                 let mut leading = true;
                 for (i, message) in request.messages.iter().enumerate() {
@@ -47,10 +50,16 @@ pub(super) fn write(request: &Request<'_>, model: Model<'_>, losses: &mut Losses
                     if !leading {
                         losses.altered(format!("messages[{i}].role"));
                     }
-                    about(message, i, losses);
+                    about(message, i, own, losses);
                     for (at, block) in message.blocks.iter().enumerate() {
                         match &block.content {
-                            Content::Text { text, .. } => a.object(|o| o.string("text", text)),
+                            Content::Text { text, .. } => a.object(|o| {
+                                o.string("text", text);
+                                if own {
+                                    o.extras(&block.extras);
+                                }
+                            }),
+                            Content::Other { json, .. } if own => a.raw(json),
                             _ => losses.dropped(format!("messages[{i}].content[{at}]")),
                         }
                         beside(block, &format!("messages[{i}].content[{at}]"), request, losses);
@@ -65,6 +74,7 @@ pub(super) fn write(request: &Request<'_>, model: Model<'_>, losses: &mut Losses
         calls: 0,
         names: HashMap::new(),
         held: Vec::new(),
+        about: Vec::new(),
         request,
         model,
         losses,
@@ -84,12 +94,12 @@ pub(super) fn write(request: &Request<'_>, model: Model<'_>, losses: &mut Losses
     turns.end();
 }
 
-/// Names what a message says about itself and Gemini has no place for.
-fn about(message: &Message<'_>, i: usize, losses: &mut Losses) {
+/// Names what a message says about itself and Gemini has no place for. `own`: it came in this dialect.
+fn about(message: &Message<'_>, i: usize, own: bool, losses: &mut Losses) {
     if message.name.is_some() {
         losses.dropped(format!("messages[{i}].name"));
     }
-    for (name, _) in message.extras.iter() {
+    for (name, _) in message.extras.iter().filter(|_| !own) {
         losses.dropped(format!("messages[{i}].{name}"));
     }
 }
@@ -118,6 +128,8 @@ struct Turns<'w, 'r> {
     names: HashMap<&'r str, &'r str>,
     /// Media of tool results that could not go into the result itself, with their paths: they follow the last result.
     held: Vec<(&'r Media<'r>, String)>,
+    /// What a caller of this dialect says of the turn being written, beside role and parts.
+    about: Vec<(&'r str, &'r Raw<'r>)>,
     request: &'r Request<'r>,
     model: Model<'r>,
     losses: &'w mut Losses,
@@ -129,13 +141,27 @@ impl<'r> Turns<'_, 'r> {
         if self.role == Some(role) {
             self.out.push(b',');
         } else {
-            self.out.extend_from_slice(if self.role.is_some() { b"]},{\"role\":\"" } else { b"{\"role\":\"" });
+            if self.role.is_some() {
+                self.close();
+                self.out.push(b',');
+            }
+            self.out.extend_from_slice(b"{\"role\":\"");
             self.out.extend_from_slice(role.as_bytes());
             self.out.extend_from_slice(b"\",\"parts\":[");
             self.role = Some(role);
             self.calls = 0;
         }
         self.out
+    }
+
+    fn close(&mut self) {
+        self.out.push(b']');
+        for (name, json) in std::mem::take(&mut self.about) {
+            self.out.push(b',');
+            string(self.out, name);
+            self.out.extend_from_slice(json.get().as_bytes());
+        }
+        self.out.push(b'}');
     }
 
     /// The request came in this dialect.
@@ -149,7 +175,8 @@ impl<'r> Turns<'_, 'r> {
             // Only empty messages: the provider shall say that this is too little.
             writer::object(self.part("user"), |o| o.string("text", ""));
         }
-        self.out.extend_from_slice(b"]}]");
+        self.close();
+        self.out.push(b']');
     }
 
     /// Writes the media held back.
@@ -163,7 +190,9 @@ impl<'r> Turns<'_, 'r> {
         if message.role != Role::Tool {
             self.release();
         }
-        about(message, i, self.losses);
+        let own = self.own();
+        about(message, i, own, self.losses);
+        let begin = self.out.len();
         let (mut content, mut calls) = (0, 0);
         let mut signature: Option<&str> = None;
         for block in &message.blocks {
@@ -233,6 +262,15 @@ impl<'r> Turns<'_, 'r> {
             }
         }
         self.bare(role, signature.take());
+        let written = self.out.len() > begin;
+        for (name, json) in message.extras.iter().filter(|_| own) {
+            // Neighbours that became one turn say some things but once.
+            if written && !self.about.iter().any(|(known, _)| *known == name) {
+                self.about.push((name, json));
+            } else {
+                self.losses.dropped(format!("messages[{i}].{name}"));
+            }
+        }
     }
 
     fn text(&mut self, role: &'static str, text: &str, signature: Option<&str>, extras: &Extras<'_>) {
@@ -346,30 +384,40 @@ impl<'r> Turns<'_, 'r> {
         }
         let name = name.or(Some(result.id.as_str()).filter(|id| !id.is_empty())).unwrap_or("tool").to_owned();
         // A caller of this dialect puts them there himself.
-        let within = self.model.is_third() || self.own();
+        let own = self.own();
+        let within = self.model.is_third() || own;
         let mut text = String::new();
         let mut media = Vec::new();
-        for block in &result.blocks {
-            match &block.content {
-                Content::Text { text: more, .. } | Content::Refusal(more) => text.push_str(more),
-                Content::Media(Media { source: Source::Text(more), .. }) => text.push_str(more),
-                Content::Media(found) => media.push(found),
-                _ => self.losses.dropped(path.to_owned()),
+        let none = Extras::default();
+        for (k, block) in result.blocks.iter().enumerate() {
+            for (name, _) in block.extras.iter().filter(|_| !own) {
+                self.losses.dropped(format!("{path}.content[{k}].{name}"));
             }
             if block.cache.is_some() {
                 self.losses.dropped(format!("{path}.cache_control"));
+            }
+            match &block.content {
+                Content::Text { text: more, .. } | Content::Refusal(more) => text.push_str(more),
+                Content::Media(Media { source: Source::Text(more), .. }) => text.push_str(more),
+                Content::Media(found) => media.push((found, if own { &block.extras } else { &none })),
+                _ => self.losses.dropped(path.to_owned()),
+            }
+            if let Content::Media(Media { name: Some(_), .. }) = &block.content
+                && !own
+            {
+                self.losses.dropped(format!("{path}.file.filename"));
             }
         }
         let failed = result.is_error == Some(true);
         let object = |json: &Raw<'_>| json.kind() == Kind::Object;
         let told = result.structured.clone().or_else(|| Raw::parse(text.trim()).ok().filter(object));
-        let foreign = |found: &&&Media<'_>| matches!(&found.source, Source::Id(id) if !is_google_file(id));
-        let (lost, media): (Vec<_>, Vec<_>) = media.into_iter().partition(|found| foreign(&found));
+        let foreign =
+            |(found, _): &(&Media<'_>, &Extras<'_>)| matches!(&found.source, Source::Id(id) if !is_google_file(id));
+        let (lost, media): (Vec<_>, Vec<_>) = media.into_iter().partition(foreign);
         if !lost.is_empty() {
             self.losses.dropped(path.to_owned());
         }
-        let made = self.own() && is_made(&result.id);
-        let own = self.own();
+        let made = own && is_made(&result.id);
         writer::object(self.part("user"), |o| {
             o.object("functionResponse", |o| {
                 if !result.id.is_empty() && !made {
@@ -383,8 +431,12 @@ impl<'r> Turns<'_, 'r> {
                 }
                 if within && !media.is_empty() {
                     o.array("parts", |a| {
-                        let none = Extras::default();
-                        media.iter().for_each(|found| a.object(|o| data(found, &found.source, own, &none, o)));
+                        for (found, extras) in &media {
+                            a.object(|o| {
+                                data(found, &found.source, own, extras, o);
+                                beside_all(extras).for_each(|(name, json)| o.raw(name, json));
+                            });
+                        }
                     });
                 }
                 nested(extras, "functionResponse").for_each(|(name, json)| o.raw(name, json));
@@ -392,7 +444,7 @@ impl<'r> Turns<'_, 'r> {
             beside_all(extras).for_each(|(name, json)| o.raw(name, json));
         });
         if !within {
-            for found in media {
+            for (found, _) in media {
                 self.losses.altered(path.to_owned());
                 self.held.push((found, path.to_owned()));
             }

@@ -53,6 +53,7 @@ pub(super) fn decode<'a>(contents: Vec<Turn<'a>>, open: bool) -> Result<Vec<Mess
 /// A part says nothing.
 pub(super) fn instruction<'a>(turn: Turn<'a>) -> Result<Option<Message<'a>>, Invalid> {
     let mut message = Message { role: Role::System, ..Message::default() };
+    adopt(&mut message.extras, "", turn.extras);
     for (j, part) in turn.parts.unwrap_or_default().0.into_iter().enumerate() {
         check(&part).map_err(|e| at(&format!("parts[{j}]"), e))?;
         plain(part, &mut |block| message.blocks.push(block));
@@ -143,7 +144,9 @@ impl<'a> History<'a> {
         }
         // Results stand right behind the calls that they answer, whatever else the caller had to say.
         if !results.is_empty() {
-            self.messages.push(Message { role: Role::Tool, blocks: results, ..Message::default() });
+            let extras =
+                if message.blocks.is_empty() { std::mem::take(&mut message.extras) } else { Extras::default() };
+            self.messages.push(Message { role: Role::Tool, blocks: results, name: None, extras });
         }
         if !message.blocks.is_empty() {
             self.messages.push(message);

@@ -2,7 +2,7 @@
 
 use crate::dialect::{ReasoningStyle, To, Unsayable, additions};
 use crate::ir::{Effort, Format, Losses, ReasoningWish, Request, Tool, ToolChoice};
-use crate::wire::json::{Number, Raw};
+use crate::wire::json::{Extras, Number, Raw};
 use crate::wire::writer::{self, Array, Object};
 
 use super::turns;
@@ -128,7 +128,11 @@ impl Top<'_, '_, '_, '_> {
                 // OpenAI takes neither without tools; that none was to be called is then granted anyway.
                 ToolChoice::Auto | ToolChoice::None if !any && !own => {}
                 _ if !any && !own => self.losses.dropped("tool_choice"),
-                choice => self.member("tool_choice", |out| write_choice(out, choice)),
+                choice => {
+                    let none = Extras::default();
+                    let extras = if own { &request.extras } else { &none };
+                    self.member("tool_choice", |out| write_choice(out, choice, extras));
+                }
             }
         }
         if any || own {
@@ -425,7 +429,7 @@ fn write_tool(a: &mut Array<'_>, tool: &Tool<'_>, own: bool, marks: bool) {
     });
 }
 
-fn write_choice(out: &mut Vec<u8>, choice: &ToolChoice<'_>) {
+fn write_choice(out: &mut Vec<u8>, choice: &ToolChoice<'_>, extras: &Extras<'_>) {
     let function = |o: &mut Object<'_>, name: &str| {
         o.string("type", "function");
         o.object("function", |o| o.string("name", name));
@@ -434,7 +438,14 @@ fn write_choice(out: &mut Vec<u8>, choice: &ToolChoice<'_>) {
         ToolChoice::Auto => writer::string(out, "auto"),
         ToolChoice::None => writer::string(out, "none"),
         ToolChoice::Required => writer::string(out, "required"),
-        ToolChoice::Function(name) => writer::object(out, |o| function(o, name)),
+        ToolChoice::Function(name) => writer::object(out, |o| {
+            o.string("type", "function");
+            o.object("function", |o| {
+                o.string("name", name);
+                write_nested(o, extras, "tool_choice.function");
+            });
+            write_nested(o, extras, "tool_choice");
+        }),
         ToolChoice::Allowed { required, names } => writer::object(out, |o| {
             o.string("type", "allowed_tools");
             o.object("allowed_tools", |o| {
@@ -444,7 +455,9 @@ fn write_choice(out: &mut Vec<u8>, choice: &ToolChoice<'_>) {
                         a.object(|o| function(o, name));
                     }
                 });
+                write_nested(o, extras, "tool_choice.allowed_tools");
             });
+            write_nested(o, extras, "tool_choice");
         }),
         ToolChoice::Other(raw) => out.extend_from_slice(raw.get().as_bytes()),
     }

@@ -45,7 +45,7 @@ pub fn decode<'a>(body: &'a [u8]) -> Result<Request<'a>, Invalid> {
         );
     }
     let tool_choice = match (body.tool_choice, body.function_call) {
-        (Some(raw), _) => Some(tool_choice(raw, "tool_choice")?),
+        (Some(raw), _) => Some(tool_choice(raw, "tool_choice", &mut extras)?),
         (None, Some(raw)) => Some(function_choice(raw)?),
         (None, None) => None,
     };
@@ -158,7 +158,7 @@ fn function<'a>(
     })
 }
 
-fn tool_choice<'a>(raw: Raw<'a>, path: &str) -> Result<ToolChoice<'a>, Invalid> {
+fn tool_choice<'a>(raw: Raw<'a>, path: &str, extras: &mut Extras<'a>) -> Result<ToolChoice<'a>, Invalid> {
     if raw.kind() == Kind::String {
         let word: Text<'a> = raw.open().map_err(|e| at(path, e))?;
         return match word.as_str() {
@@ -174,6 +174,8 @@ fn tool_choice<'a>(raw: Raw<'a>, path: &str) -> Result<ToolChoice<'a>, Invalid> 
     match (kind, shape.function, shape.allowed) {
         (None | Some("function"), Some(function), _) => {
             let name = function.name.ok_or_else(|| invalid(format!("{path}.function.name"), "a value is required"))?;
+            adopt(extras, path, shape.extras);
+            adopt(extras, &format!("{path}.function"), function.extras);
             Ok(ToolChoice::Function(name))
         }
         (Some("function") | None, None, _) => Err(invalid(format!("{path}.function"), "a value is required")),
@@ -181,7 +183,10 @@ fn tool_choice<'a>(raw: Raw<'a>, path: &str) -> Result<ToolChoice<'a>, Invalid> 
             let required = allowed.mode.as_ref().is_some_and(|mode| mode == "required");
             let tools = allowed.tools.unwrap_or_default();
             let names: Option<Vec<_>> = tools.into_iter().map(|tool| tool.function?.name).collect();
-            Ok(names.map_or(ToolChoice::Other(raw), |names| ToolChoice::Allowed { required, names }))
+            let Some(names) = names else { return Ok(ToolChoice::Other(raw)) };
+            adopt(extras, path, shape.extras);
+            adopt(extras, &format!("{path}.allowed_tools"), allowed.extras);
+            Ok(ToolChoice::Allowed { required, names })
         }
         _ => Ok(ToolChoice::Other(raw)),
     }
@@ -191,7 +196,7 @@ fn tool_choice<'a>(raw: Raw<'a>, path: &str) -> Result<ToolChoice<'a>, Invalid> 
 fn function_choice<'a>(raw: Raw<'a>) -> Result<ToolChoice<'a>, Invalid> {
     let path = "function_call";
     if raw.kind() == Kind::String {
-        return tool_choice(raw, path);
+        return tool_choice(raw, path, &mut Extras::default());
     }
     let named: Named<'a> = raw.open().map_err(|e| at(path, e))?;
     named.name.map(ToolChoice::Function).ok_or_else(|| invalid("function_call.name", "a value is required"))

@@ -191,6 +191,9 @@ impl Turns<'_, '_> {
         if result.is_error == Some(true) {
             self.lost(&format!("content[{j}].is_error"));
         }
+        if !self.own {
+            self.extras_lost(&block.extras, &format!("content[{j}]."));
+        }
         let name = result.name.as_deref();
         let at = self.unanswered.iter().position(|(n, _)| name.is_none_or(|name| name == n)).unwrap_or(0);
         a.object(|o| {
@@ -296,9 +299,13 @@ impl Turns<'_, '_> {
             (MediaKind::File, Source::Id(_)) => ("file", "file_id"),
             (MediaKind::File, Source::Text(text)) => {
                 self.losses.emulated(format!("messages[{}].{path}", self.at));
+                if media.name.is_some() {
+                    self.lost(&format!("{path}.file.filename"));
+                }
                 return a.object(|o| {
                     o.string("type", "text");
                     o.string("text", text);
+                    self.tail(o, block, path, "");
                 });
             }
             _ => return self.lost(path),
@@ -320,6 +327,7 @@ impl Turns<'_, '_> {
                     }
                     match (&media.name, media.kind, &media.source) {
                         (Some(name), MediaKind::File, _) => o.string("filename", name),
+                        (Some(_), ..) => self.lost(&format!("{path}.file.filename")),
                         // OpenAI wants a name beside bytes.
                         (None, MediaKind::File, Source::Base64(_)) if !own => o.string("filename", "document.pdf"),
                         _ => {}
@@ -425,5 +433,5 @@ pub fn schema_instruction(schema: &crate::wire::json::Raw<'_>) -> String {
 
 /// Whether `name` was adopted from an inner object of the request's top level.
 pub fn is_inner(name: &str) -> bool {
-    wire::is_nested(name, &["stream_options", "thinking", "reasoning", "response_format"])
+    wire::is_nested(name, &["stream_options", "thinking", "reasoning", "response_format", "tool_choice"])
 }

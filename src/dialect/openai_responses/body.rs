@@ -4,7 +4,7 @@ use crate::dialect::openai_chat::turns::schema_instruction;
 use crate::dialect::openai_chat::wire::{is_nested, nested, write_nested};
 use crate::dialect::{To, Unsayable};
 use crate::ir::{Effort, Format, Losses, ReasoningWish, Request, Tool, ToolChoice};
-use crate::wire::json::{Number, Text};
+use crate::wire::json::{Extras, Number, Text};
 use crate::wire::writer::{self, Array, Object};
 
 use super::request::{ENCRYPTED, LOGPROBS};
@@ -140,7 +140,11 @@ impl Top<'_, '_, '_, '_> {
             // Refused without tools; that none was to be called is then granted anyway.
             Some(ToolChoice::Auto | ToolChoice::None) if !any && !own => {}
             Some(_) if !any && !own => self.losses.dropped("tool_choice"),
-            Some(choice) => self.member("tool_choice", "tool_choice", |out| write_choice(out, choice)),
+            Some(choice) => {
+                let none = Extras::default();
+                let extras = if own { &request.extras } else { &none };
+                self.member("tool_choice", "tool_choice", |out| write_choice(out, choice, extras));
+            }
         }
         if any || own {
             self.bool("parallel_tool_calls", request.parallel_tool_calls);
@@ -226,6 +230,10 @@ impl Top<'_, '_, '_, '_> {
             }
             (None, None) => None,
         };
+        if wish.show == Some(false) && !own {
+            // No thoughts are shown of which no summary is asked for.
+            self.losses.emulated("reasoning.exclude");
+        }
         let show = (wish.show == Some(true) && !off).then(|| Text::from("auto"));
         let summary = wish.summary.as_ref().map(Text::reborrow).filter(|_| wish.show != Some(false)).or(show);
         if effort.is_none() && summary.is_none() && !has {
@@ -343,7 +351,7 @@ impl Top<'_, '_, '_, '_> {
             // One company's two dialects share these.
             let shared = chat && matches!(name, "safety_identifier" | "prompt_cache_retention");
             let placed = chat && name == "verbosity" || self.own && name == "include";
-            if placed || self.own && is_nested(name, &["text", "reasoning"]) {
+            if placed || self.own && is_nested(name, &["text", "reasoning", "tool_choice"]) {
                 continue;
             }
             if self.own && is_nested(name, &["stream_options"]) {
@@ -403,7 +411,7 @@ fn write_tool(a: &mut Array<'_>, tool: &Tool<'_>, own: bool) {
     });
 }
 
-fn write_choice(out: &mut Vec<u8>, choice: &ToolChoice<'_>) {
+fn write_choice(out: &mut Vec<u8>, choice: &ToolChoice<'_>, extras: &Extras<'_>) {
     let function = |o: &mut Object<'_>, name: &str| {
         o.string("type", "function");
         o.string("name", name);
@@ -412,11 +420,15 @@ fn write_choice(out: &mut Vec<u8>, choice: &ToolChoice<'_>) {
         ToolChoice::Auto => writer::string(out, "auto"),
         ToolChoice::None => writer::string(out, "none"),
         ToolChoice::Required => writer::string(out, "required"),
-        ToolChoice::Function(name) => writer::object(out, |o| function(o, name)),
+        ToolChoice::Function(name) => writer::object(out, |o| {
+            function(o, name);
+            write_nested(o, extras, "tool_choice");
+        }),
         ToolChoice::Allowed { required, names } => writer::object(out, |o| {
             o.string("type", "allowed_tools");
             o.string("mode", if *required { "required" } else { "auto" });
             o.array("tools", |a| names.iter().for_each(|name| a.object(|o| function(o, name))));
+            write_nested(o, extras, "tool_choice");
         }),
         ToolChoice::Other(raw) => out.extend_from_slice(raw.get().as_bytes()),
     }

@@ -81,7 +81,11 @@ pub fn decode<'a>(body: &'a [u8]) -> Result<Request<'a>, Invalid> {
         model,
         messages,
         tools,
-        tool_choice: body.tool_choice.filter(|raw| !raw.is_null()).map(tool_choice).transpose()?,
+        tool_choice: body
+            .tool_choice
+            .filter(|raw| !raw.is_null())
+            .map(|raw| tool_choice(raw, &mut extras))
+            .transpose()?,
         parallel_tool_calls: body.parallel,
         format: body.text.map_or(Ok(Format::Free), |text| format(text, &mut extras))?,
         reasoning: body.reasoning.map(|options| wish(options, &mut extras)).transpose()?.flatten(),
@@ -252,7 +256,7 @@ fn tool<'a>(raw: Raw<'a>) -> Result<Tool<'a>, Invalid> {
     })
 }
 
-fn tool_choice<'a>(raw: Raw<'a>) -> Result<ToolChoice<'a>, Invalid> {
+fn tool_choice<'a>(raw: Raw<'a>, extras: &mut Extras<'a>) -> Result<ToolChoice<'a>, Invalid> {
     let path = "tool_choice";
     if raw.kind() == Kind::String {
         let word: Text<'a> = raw.open().map_err(|e| at(path, e))?;
@@ -267,6 +271,7 @@ fn tool_choice<'a>(raw: Raw<'a>) -> Result<ToolChoice<'a>, Invalid> {
     match shape.kind.as_deref() {
         Some("function") => {
             let name = shape.name.ok_or_else(|| invalid(format!("{path}.name"), REQUIRED))?;
+            adopt(extras, path, shape.extras);
             Ok(ToolChoice::Function(name))
         }
         Some("allowed_tools") => {
@@ -276,7 +281,9 @@ fn tool_choice<'a>(raw: Raw<'a>) -> Result<ToolChoice<'a>, Invalid> {
                 shape.name.filter(|_| shape.kind.is_some_and(|kind| kind == "function"))
             };
             let names: Option<Vec<_>> = shape.tools.unwrap_or_default().into_iter().map(name).collect();
-            Ok(names.map_or(ToolChoice::Other(raw), |names| ToolChoice::Allowed { required, names }))
+            let Some(names) = names else { return Ok(ToolChoice::Other(raw)) };
+            adopt(extras, path, shape.extras);
+            Ok(ToolChoice::Allowed { required, names })
         }
         Some(_) => Ok(ToolChoice::Other(raw)),
         None => Err(invalid(format!("{path}.type"), REQUIRED)),
