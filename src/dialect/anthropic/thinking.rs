@@ -81,7 +81,7 @@ impl Plan {
         }
         if !asked {
             // To be shown thoughts is no wish that there be any.
-            if wish.show == Some(true) {
+            if wish.show == Some(true) || wish.summary.is_some() {
                 losses.dropped("reasoning");
             }
             return plain(Thinking::Default);

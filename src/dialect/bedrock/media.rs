@@ -165,7 +165,7 @@ impl<'r> Form<'r> {
 
     /// Whether the file's name came across.
     pub(super) fn keeps(&self, name: &str) -> bool {
-        self.is_document() && stem(name) == self.name
+        self.is_document() && !name.contains(['/', '\\']) && stem(name) == self.name
     }
 
     /// Writes the block's one member.

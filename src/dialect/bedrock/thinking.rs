@@ -98,7 +98,7 @@ fn kind(wish: &ReasoningWish<'_>, request: &Request<'_>, model: Model, to: &To<'
     let asked = wish.effort.or(wish.budget.map(Effort::from_budget)).or(wish.adaptive.then_some(Effort::Medium));
     let Some(effort) = asked else {
         // To be shown thoughts is no wish that there be any.
-        if wish.show == Some(true) {
+        if wish.show == Some(true) || wish.summary.is_some() {
             losses.dropped("reasoning");
         }
         return Kind::Default;
@@ -115,6 +115,13 @@ fn kind(wish: &ReasoningWish<'_>, request: &Request<'_>, model: Model, to: &To<'
             losses.dropped(path(wish));
         }
         return Kind::Default;
+    }
+    // What they think is shown as it is, or not at all: nobody is asked.
+    if wish.show == Some(false) && effort != Effort::None {
+        losses.dropped("reasoning.exclude");
+    }
+    if wish.summary.is_some() {
+        losses.dropped("reasoning.summary");
     }
     let level = match effort {
         Effort::None | Effort::Minimal | Effort::Low => "low",

@@ -202,6 +202,9 @@ impl<'r> Gather<'r, '_> {
                     Some(self.call(call, &path, (i, calls)))
                 }
                 Content::Reasoning(thought) => {
+                    for (name, _) in block.extras.iter() {
+                        self.losses.dropped(format!("{path}.{name}"));
+                    }
                     self.thoughts(thought, assistant, &path, place);
                     None
                 }
@@ -313,6 +316,9 @@ impl<'r> Gather<'r, '_> {
         });
         if signed.is_none() && encrypted.is_none() {
             return self.losses.dropped(path.to_owned());
+        }
+        if thought.id.is_some() {
+            self.losses.dropped(format!("{path}.id"));
         }
         let bare = |piece| Item { piece, cache: None, place };
         if let Some(signature) = signed {

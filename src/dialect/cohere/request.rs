@@ -150,6 +150,10 @@ impl<'c> Body<'c, '_> {
         let off = wish.effort == Some(Effort::None) || wish.effort.is_none() && wish.budget == Some(0);
         let asked = wish.effort.is_some() || wish.budget.is_some() || wish.adaptive;
         if !asked {
+            // To be shown thoughts is no wish that there be any.
+            if wish.show == Some(true) {
+                self.losses.dropped("reasoning");
+            }
             return;
         }
         let path = if wish.effort.is_some() { "reasoning_effort" } else { "reasoning" };

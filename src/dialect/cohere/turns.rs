@@ -176,10 +176,14 @@ impl Turns<'_> {
                         }
                     }
                     Content::Refusal(text) => {
+                        self.about("refusal", block);
                         self.losses.altered(format!("messages[{}].refusal", self.at));
                         write_text(a, text);
                     }
-                    Content::Reasoning(thought) => self.thought(a, thought, calls > 0, &mut plan),
+                    Content::Reasoning(thought) => {
+                        self.about("reasoning", block);
+                        self.thought(a, thought, calls > 0, &mut plan);
+                    }
                     Content::ToolCall(_) => {}
                     Content::Other { json, .. } if self.own => a.raw(json),
                     // Cohere takes no media in this role; what another provider painted cannot be shown again.
@@ -219,13 +223,30 @@ impl Turns<'_> {
 
     fn thought(&mut self, a: &mut Array<'_>, thought: &Reasoning<'_>, called: bool, plan: &mut String) {
         let issued = thought.issuer.as_deref().is_none_or(|issuer| issuer == NAME);
-        match thought.text.as_deref().filter(|text| issued && !text.is_empty()) {
+        let text = thought.text.as_deref().filter(|text| issued && !text.is_empty());
+        if text.is_some() && (self.thinks || called) {
+            self.unproven(thought);
+        }
+        match text {
             Some(text) if self.thinks => a.object(|o| {
                 o.string("type", "thinking");
                 o.string("thinking", text);
             }),
             Some(text) if called => plan.push_str(text),
             _ => self.lost("reasoning"),
+        }
+    }
+
+    /// Names what stands beside a thought that is told: neither proofs nor names of thoughts have a place.
+    fn unproven(&mut self, thought: &Reasoning<'_>) {
+        for (is, member) in [
+            (thought.signature.is_some(), "signature"),
+            (thought.encrypted.is_some(), "encrypted"),
+            (thought.id.is_some(), "id"),
+        ] {
+            if is {
+                self.lost(&format!("reasoning.{member}"));
+            }
         }
     }
 
@@ -272,10 +293,21 @@ impl Turns<'_> {
             self.lost(&format!("content[{j}].is_error"));
         }
         let mut texts = Vec::new();
+        let own = self.own;
+        for (name, _) in block.extras.iter().filter(|_| !own) {
+            self.lost(&format!("content[{j}].{name}"));
+        }
         for (k, inner) in result.blocks.iter().enumerate() {
+            let path = format!("content[{j}].content[{k}]");
             match &inner.content {
-                Content::Text { text, .. } => texts.push(text.as_str()),
-                _ => self.lost(&format!("content[{j}].content[{k}]")),
+                Content::Text { text, citations } => {
+                    if !citations.is_empty() {
+                        self.lost(&format!("{path}.citations"));
+                    }
+                    self.about(&path, inner);
+                    texts.push(text.as_str());
+                }
+                _ => self.lost(&path),
             }
         }
         a.object(|o| {
@@ -309,12 +341,16 @@ impl Turns<'_> {
         }
     }
 
-    /// Names what stands beside a block and has no place.
     fn beside(&mut self, j: usize, block: &Block<'_>) {
-        self.cache(block, &format!("content[{j}]"));
+        self.about(&format!("content[{j}]"), block);
+    }
+
+    /// Names what stands beside a block and has no place.
+    fn about(&mut self, path: &str, block: &Block<'_>) {
+        self.cache(block, path);
         let own = self.own;
         for (name, _) in block.extras.iter().filter(|_| !own) {
-            self.lost(&format!("content[{j}].{name}"));
+            self.lost(&format!("{path}.{name}"));
         }
     }
 

@@ -150,6 +150,10 @@ impl Body<'_, '_> {
             self.losses.dropped("reasoning.summary");
         }
         if wish.effort.is_none() && wish.budget.is_none() && !wish.adaptive {
+            // To be shown thoughts is no wish that there be any.
+            if wish.show == Some(true) {
+                self.losses.dropped("reasoning");
+            }
             return;
         }
         let path = if wish.effort.is_some() { "reasoning_effort" } else { "reasoning" };

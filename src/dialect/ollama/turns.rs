@@ -164,7 +164,18 @@ impl<'r> Turns<'r, '_> {
     fn thought(&mut self, thought: &Reasoning<'_>, said: &mut Said<'_>) {
         let issued = thought.issuer.as_deref().is_none_or(|issuer| issuer == NAME);
         match thought.text.as_deref().filter(|text| issued && !text.is_empty()) {
-            Some(text) => said.thoughts.push_str(text),
+            Some(text) => {
+                said.thoughts.push_str(text);
+                for (is, member) in [
+                    (thought.signature.is_some(), "signature"),
+                    (thought.encrypted.is_some(), "encrypted"),
+                    (thought.id.is_some(), "id"),
+                ] {
+                    if is {
+                        self.lost(&format!("reasoning.{member}"));
+                    }
+                }
+            }
             None => self.lost("reasoning"),
         }
     }
@@ -211,13 +222,24 @@ impl<'r> Turns<'r, '_> {
         }
         let mut said = Said::default();
         for (k, inner) in result.blocks.iter().enumerate() {
+            self.beside(&format!("{path}.content[{k}]"), inner);
             match &inner.content {
-                Content::Text { text, .. } => said.say(text),
-                Content::Media(media) => match Form::of(media) {
-                    Ok(Form::Image(data)) => said.images.push(data),
-                    Ok(Form::Text(text)) => said.say(&text),
-                    Err(_) => self.lost(&format!("{path}.content[{k}]")),
-                },
+                Content::Text { text, citations } => {
+                    if !citations.is_empty() {
+                        self.lost(&format!("{path}.content[{k}].citations"));
+                    }
+                    said.say(text);
+                }
+                Content::Media(media) => {
+                    match Form::of(media) {
+                        Ok(Form::Image(data)) => said.images.push(data),
+                        Ok(Form::Text(text)) => said.say(&text),
+                        Err(_) => self.lost(&format!("{path}.content[{k}]")),
+                    }
+                    if media.name.is_some() {
+                        self.lost(&format!("{path}.content[{k}].file.filename"));
+                    }
+                }
                 _ => self.lost(&format!("{path}.content[{k}]")),
             }
         }

@@ -233,6 +233,10 @@ impl Turns<'_, '_> {
             Content::Media(media) if !model => {
                 let written = self.media(a, media, extras);
                 if written {
+                    // Only files have one.
+                    if media.name.is_some() && media.kind != MediaKind::File {
+                        self.lost(&format!("{path}content[{j}].file.filename"));
+                    }
                     self.beside(j, false, &block.extras, path);
                 } else {
                     self.lost(&format!("{path}content[{j}]"));
@@ -254,6 +258,9 @@ impl Turns<'_, '_> {
             (MediaKind::Audio, Source::Base64(_)) => ("input_audio", "data"),
             (_, Source::Text(text)) => {
                 self.losses.emulated(format!("messages[{}].content", self.at));
+                if media.name.is_some() {
+                    self.lost("content.file.filename");
+                }
                 a.object(|o| {
                     o.string("type", "input_text");
                     o.string("text", text);
