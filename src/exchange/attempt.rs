@@ -124,7 +124,8 @@ impl Attempt {
             inbound.judge(&request).map_err(|invalid| Unfit::Request(Refusal::Invalid(invalid)))?;
             if !same_dialect && request.is_silent() {
                 // Each provider refuses it in words of its own, which name members that the caller did not send.
-                let path = inbound.reads().prompt.first().copied().unwrap_or_default().to_owned();
+                let mut members = inbound.reads().prompt.iter();
+                let path = members.find(|member| !member.starts_with("system")).copied().unwrap_or_default().to_owned();
                 let message = "nothing is said: every message is empty".to_owned();
                 return Err(Unfit::Request(Refusal::Invalid(Invalid { path, message })));
             }

@@ -121,7 +121,7 @@ fn wrong(caller: Caller) -> Vec<(Value, &'static str)> {
             (claude(json!([{"role": "user", "content": 5}])), "content"),
             (claude(json!([{"role": "user", "content": ""}])), "content"),
             (claude(json!([{"role": "user", "content": []}])), "content"),
-            (claude(json!([{"role": "user", "content": [{"type": "text", "text": ""}]}])), "text"),
+            (claude(json!([{"role": "user", "content": [{"type": "text", "text": ""}]}])), "messages"),
             (
                 claude(
                     json!([{"role": "user", "content": [{"type": "image", "source": {"type": "base64", "media_type": 5, "data": "x"}}]}]),
