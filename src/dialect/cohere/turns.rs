@@ -382,6 +382,9 @@ impl Form {
     /// Finds the form; the error says what Cohere takes.
     fn of(media: &Media<'_>) -> Result<Form, &'static str> {
         match (media.kind, &media.source) {
+            (MediaKind::Image, Source::Base64(_)) if media.mime.as_deref().is_some_and(|mime| !is_picture(mime)) => {
+                Err("images as JPEG, PNG, GIF or WebP")
+            }
             (MediaKind::Image, Source::Url(_) | Source::Base64(_)) => Ok(Form::Image),
             (MediaKind::Image, _) => Err("images by address or as base64"),
             (MediaKind::File, Source::Text(text)) => Ok(Form::Text(text.to_string())),
@@ -394,6 +397,13 @@ impl Form {
             (MediaKind::Video, _) => Err("no video"),
         }
     }
+}
+
+/// Whether it is a type of image that Cohere takes (guide "Image inputs", seen 2026-11-21).
+fn is_picture(mime: &str) -> bool {
+    let mime = mime.split(';').next().unwrap_or(mime).trim();
+    let known = ["image/png", "image/jpeg", "image/jpg", "image/webp", "image/gif"];
+    known.iter().any(|known| mime.eq_ignore_ascii_case(known))
 }
 
 fn is_text(mime: &str) -> bool {
