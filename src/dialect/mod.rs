@@ -508,6 +508,7 @@ mod tests {
     pub(super) mod golden;
     mod table;
     mod unknown;
+    mod unknown_answers;
 
     #[test]
     fn names_are_unique_and_found() {

@@ -220,6 +220,11 @@ impl Decoder {
     fn delta(&mut self, raw: Raw<'_>, emit: &mut dyn FnMut(Event<'_>)) -> Result<(), Fault> {
         let piece: Piece<'_> = open(&raw)?;
         let kind = piece.kind.unwrap_or_default();
+        if matches!(kind.as_str(), "text_delta" | "thinking_delta" | "signature_delta" | "input_json_delta") {
+            for (name, json) in said(piece.extras).0 {
+                emit(Event::Extra { name: format!("content.{name}").into(), json });
+            }
+        }
         match kind.as_str() {
             "text_delta" => {
                 let text = piece.text.unwrap_or_default();

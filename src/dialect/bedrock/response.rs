@@ -28,7 +28,9 @@ const MOST_BLOCKS: usize = 65_536;
 pub(super) fn decode(body: &[u8]) -> Result<Response<'_>, Invalid> {
     let answer: Answer<'_> = json::read(body)?;
     let invalid = |path: &str, message: String| Invalid { path: path.into(), message };
-    let Some(content) = answer.output.and_then(|output| output.message).and_then(|message| message.content) else {
+    let output = answer.output.unwrap_or_default();
+    let message = output.message.unwrap_or_default();
+    let Some(content) = message.content else {
         let message = answer.message.map_or_else(|| "expected a message".to_owned(), |message| message.to_string());
         return Err(invalid("output.message.content", message));
     };
@@ -45,6 +47,11 @@ pub(super) fn decode(body: &[u8]) -> Result<Response<'_>, Invalid> {
     let fields = answer.fields.filter(|fields| !fields.is_null());
     let finish = answer.stop.map(|reason| finish(reason, fields.as_ref(), calls));
     let mut extras = said(answer.extras);
+    for (prefix, inner) in [("output", output.extras), ("output.message", message.extras)] {
+        for (name, json) in said(inner).0 {
+            extras.push(format!("{prefix}.{name}"), json);
+        }
+    }
     if let Some(trace) = &answer.trace {
         extras.push("trace", trace.clone());
     }
@@ -107,29 +114,33 @@ impl Calls {
 pub(super) fn block(raw: Raw<'_>) -> Result<Read<'_>, Invalid> {
     let part: Part<'_> = raw.open()?;
     let plain = |content| Ok(Read { block: Block::new(content), answers: false });
+    let beside = |content, extras| Ok(Read { block: Block { content, cache: None, extras }, answers: false });
+    let mut extras = said(part.extras);
     if let Some(text) = part.text {
-        return plain(Content::Text { text, citations: Vec::new() });
+        return beside(Content::Text { text, citations: Vec::new() }, extras);
     }
-    if let Some(call) = part.call {
+    if let Some(mut call) = part.call {
         let answers = call.name.as_deref() == Some(ANSWER);
         if call.kind.as_deref() == Some(SERVER_TOOL) {
             return plain(Content::Other { kind: SERVER_TOOL.into(), json: raw });
         }
-        return Ok(Read { block: Block::new(self::call(call)), answers });
+        extras.0.append(&mut said(std::mem::take(&mut call.extras)).0);
+        return Ok(Read { block: Block { content: self::call(call), cache: None, extras }, answers });
     }
-    if let Some(thought) = part.reasoning {
-        return plain(Content::Reasoning(self::thought(thought)));
+    if let Some(mut thought) = part.reasoning {
+        extras.0.append(&mut said(std::mem::take(&mut thought.extras)).0);
+        return beside(Content::Reasoning(self::thought(thought)), extras);
     }
     if let Some(cited) = part.cited {
         let mut texts = cited.content.unwrap_or_default().into_iter().filter_map(|part| part.text);
         let first = texts.next().unwrap_or_default();
         let text = texts.fold(first, |all, next| Text::from(format!("{all}{next}")));
-        return plain(Content::Text { text, citations: cited.citations.unwrap_or_default() });
+        return beside(Content::Text { text, citations: cited.citations.unwrap_or_default() }, extras);
     }
     if let Some(content) = part.image.and_then(|image| picture(&image)) {
-        return plain(content);
+        return beside(content, extras);
     }
-    let kind = match part.extras.0.into_iter().next() {
+    let kind = match extras.0.into_iter().next() {
         Some((name, _)) => name,
         None => Text::from("image"),
     };

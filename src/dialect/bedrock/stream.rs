@@ -81,10 +81,12 @@ impl StreamDecoder for Decoder {
             }
             "contentBlockStart" => {
                 let shape = payload(frame.data.as_bytes())?;
+                tell(shape.extras, emit);
                 self.begin(number(shape.index), shape.start, emit)
             }
             "contentBlockDelta" => {
                 let shape = payload(frame.data.as_bytes())?;
+                tell(shape.extras, emit);
                 let raw = shape.delta.ok_or_else(|| garbage("a delta without content"))?;
                 self.delta(number(shape.index), raw, emit)
             }
@@ -145,7 +147,9 @@ impl Decoder {
         // Its first delta says what it is.
         let Some(raw) = start else { return Ok(()) };
         let shape: Start<'_> = raw.open().map_err(|invalid| garbage(format!("start.{invalid}")))?;
-        if let Some(call) = shape.call {
+        if let Some(mut call) = shape.call {
+            tell(shape.extras, emit);
+            tell(std::mem::take(&mut call.extras), emit);
             self.begin_call(index, call, &raw, emit);
         } else if let Some(result) = shape.result {
             self.hold(index, "toolResult", &result);
@@ -183,13 +187,18 @@ impl Decoder {
         }
         let piece: Piece<'_> = raw.open().map_err(|invalid| garbage(format!("delta.{invalid}")))?;
         if let Some(text) = piece.text {
+            tell(piece.extras, emit);
             if !text.is_empty() {
                 self.want_text(index, emit);
                 self.add(Delta::Text(text), emit);
             }
         } else if let Some(call) = piece.call {
+            tell(piece.extras, emit);
+            tell(call.extras, emit);
             return self.argue(index, call.input.unwrap_or_default(), emit);
         } else if let Some(thought) = piece.reasoning {
+            tell(piece.extras, emit);
+            tell(thought.extras, emit);
             if let Some(text) = thought.text.filter(|text| !text.is_empty()) {
                 self.want_thought(index, emit);
                 self.add(Delta::Text(text), emit);
@@ -384,6 +393,13 @@ impl Held {
             });
         });
         String::from_utf8(out).unwrap_or_default()
+    }
+}
+
+/// Names what an event says that the IR has no word for.
+fn tell(extras: Extras<'_>, emit: &mut dyn FnMut(Event<'_>)) {
+    for (name, json) in said(extras).0 {
+        emit(Event::Extra { name: format!("content.{name}").into(), json });
     }
 }
 

@@ -72,7 +72,7 @@ fn blocks<'a>(message: Message<'a>, extras: &mut Extras<'a>) -> Result<Vec<Block
         cite(citation, &places, &mut blocks, extras);
     }
     for call in message.calls.unwrap_or_default().into_iter().take(MOST_BLOCKS) {
-        blocks.push(Block::new(Content::ToolCall(whole_call(call))));
+        blocks.push(whole_call(call));
     }
     adopt(extras, "message", message.extras);
     Ok(blocks)
@@ -82,9 +82,11 @@ fn blocks<'a>(message: Message<'a>, extras: &mut Extras<'a>) -> Result<Vec<Block
 pub(super) fn part(raw: Raw<'_>) -> Result<Option<Block<'_>>, Invalid> {
     let part: Part<'_> = raw.open()?;
     let kind = part.kind.unwrap_or_else(|| if part.thinking.is_some() { "thinking" } else { "text" }.into());
+    let mut extras = Extras::default();
+    adopt(&mut extras, "", part.extras);
     Ok(match kind.as_str() {
-        "text" => part.text.filter(|text| !text.is_empty()).map(Block::text),
-        "thinking" => part.thinking.filter(|text| !text.is_empty()).map(thought),
+        "text" => part.text.filter(|text| !text.is_empty()).map(|text| Block { extras, ..Block::text(text) }),
+        "thinking" => part.thinking.filter(|text| !text.is_empty()).map(|text| Block { extras, ..thought(text) }),
         _ => Some(Block::new(Content::Other { kind, json: raw })),
     })
 }
@@ -113,16 +115,20 @@ pub(super) fn is_of_text(citation: &Citation<'_>) -> bool {
     citation.kind.as_deref().is_none_or(|kind| kind == "TEXT_CONTENT")
 }
 
-fn whole_call(call: Call<'_>) -> ToolCall<'_> {
+fn whole_call(call: Call<'_>) -> Block<'_> {
     let function = call.function.unwrap_or_default();
+    let mut extras = Extras::default();
+    adopt(&mut extras, "", call.extras);
+    adopt(&mut extras, "function", function.extras);
     let mut arguments = arguments(function.arguments);
     if arguments.trim().is_empty() {
         arguments = "{}".into();
     }
-    ToolCall {
+    let call = ToolCall {
         id: call.id.unwrap_or_default(),
         name: function.name.unwrap_or_default(),
         arguments,
         ..ToolCall::default()
-    }
+    };
+    Block { content: Content::ToolCall(call), cache: None, extras }
 }

@@ -54,7 +54,17 @@ impl StreamDecoder for Decoder {
         }
         let shape: Shape<'_> = json::read(data.as_bytes()).map_err(|e| garbage(&e.to_string()))?;
         let kind = shape.kind.clone().unwrap_or_else(|| frame.event.into());
-        let delta = shape.delta.unwrap_or_default();
+        let mut delta = shape.delta.unwrap_or_default();
+        if is_known(&kind) {
+            tell(shape.extras, emit);
+            if kind != "message-end" {
+                tell(std::mem::take(&mut delta.extras), emit);
+            }
+            if kind != "message-start" {
+                let message = delta.message.as_mut();
+                tell(message.map(|message| std::mem::take(&mut message.extras)).unwrap_or_default(), emit);
+            }
+        }
         let index = whole(shape.index.as_ref());
         match kind.as_str() {
             "message-start" => self.start(shape.id, delta, emit)?,
@@ -124,11 +134,7 @@ impl Decoder {
         }
         let piece: Part<'_> = raw.open().map_err(|e| garbage(&e.to_string()))?;
         let (text, thinking) = (piece.text.unwrap_or_default(), piece.thinking.unwrap_or_default());
-        if text.is_empty() && thinking.is_empty() {
-            for (name, json) in piece.extras.0.into_iter().filter(|(_, json)| says(json)) {
-                emit(Event::Extra { name: format!("content.{name}").into(), json });
-            }
-        }
+        tell(piece.extras, emit);
         if !thinking.is_empty() {
             self.want_thought(false, emit);
             self.add(Delta::Text(thinking), emit);
@@ -145,6 +151,9 @@ impl Decoder {
         self.close(emit);
         let said: Part<'_> = raw.open().map_err(|e| garbage(&e.to_string()))?;
         let thinks = said.kind.as_deref().map_or(said.thinking.is_some(), |kind| kind == "thinking");
+        if said.kind.as_deref().is_none_or(|kind| matches!(kind, "text" | "thinking")) {
+            tell(said.extras, emit);
+        }
         let block = part(raw).map_err(|e| garbage(&e.to_string()))?;
         match block.map(|block| block.content) {
             None if thinks => self.want_thought(false, emit),
@@ -176,6 +185,8 @@ impl Decoder {
         for raw in message.and_then(|message| message.calls).map(each).unwrap_or_default() {
             let call: Call<'_> = raw.open().map_err(|e| garbage(&e.to_string()))?;
             let function = call.function.unwrap_or_default();
+            tell(call.extras, emit);
+            tell(function.extras, emit);
             let arguments = arguments(function.arguments);
             let argued = !arguments.is_empty();
             self.close(emit);
@@ -287,6 +298,18 @@ impl Decoder {
             self.add(Delta::Arguments("{}".into()), emit);
         }
         emit(Event::Close { candidate: 0, block: self.blocks.saturating_sub(1) });
+    }
+}
+
+/// Whether an event is one that the decoder takes apart; any other is told whole.
+fn is_known(kind: &str) -> bool {
+    ["message-", "content-", "tool-", "citation-"].iter().any(|begin| kind.starts_with(begin))
+}
+
+/// Names what an event says that the IR has no word for.
+fn tell(extras: Extras<'_>, emit: &mut Emit<'_>) {
+    for (name, json) in extras.0.into_iter().filter(|(_, json)| says(json)) {
+        emit(Event::Extra { name: format!("content.{name}").into(), json });
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whole answers, written for a caller: the IR as `GenerateContentResponse`.
 
+use super::media::nested;
 use super::parts::{self, Piece, finish_word, logprobs, write_usage};
 use super::response::{TRAFFIC, blocked};
 use super::signature::Proof;
@@ -81,6 +82,7 @@ fn write_candidate(candidate: &Candidate<'_>, own: bool, o: &mut Object<'_>, los
             parts.end(a);
         });
         o.string("role", "model");
+        nested(&candidate.extras, "content").filter(|_| own).for_each(|(name, json)| o.raw(name, json));
     });
     match &candidate.finish {
         Some(finish) => {
@@ -111,7 +113,9 @@ fn write_candidate(candidate: &Candidate<'_>, own: bool, o: &mut Object<'_>, los
         }
     }
     for (name, json) in candidate.extras.iter() {
-        if own {
+        if own && name.starts_with("content.") {
+            // Was written there.
+        } else if own {
             o.raw(name, json);
         } else {
             losses.dropped(format!("candidates.{name}"));

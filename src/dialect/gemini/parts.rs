@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::media::{data, is_google_file};
+use super::media::{beside_all, data, is_google_file, nested};
 use super::signature::{Proof, carry};
 use super::wire::Bag;
 use crate::ir::{Content, Finish, FinishReason, Losses, Media, MediaKind, Source, ToolCall, ToolKind, Usage};
@@ -39,14 +39,17 @@ pub(super) fn write(
                 o.string("text", text);
                 o.bool("thought", true);
             }
-            Piece::Call(call) => o.object("functionCall", |o| write_call(call, o, losses)),
+            Piece::Call(call) => o.object("functionCall", |o| {
+                write_call(call, o, losses);
+                nested(extras, "functionCall").for_each(|(name, json)| o.raw(name, json));
+            }),
             Piece::Media(media) => data(media, &media.source, true, &Extras::default(), o),
             Piece::Raw(_) => {}
         }
         if let Some(signature) = signature {
             o.string("thoughtSignature", signature);
         }
-        o.extras(extras);
+        beside_all(extras).for_each(|(name, json)| o.raw(name, json));
     });
 }
 

@@ -93,7 +93,11 @@ fn candidate_of<'a>(candidates: &mut Vec<ir::Candidate<'a>>, read: Candidate<'a>
         None => return Err(Invalid { path: "candidates".into(), message: "too many candidates".into() }),
     };
     let Some(candidate) = candidates.get_mut(at) else { return Ok(()) };
-    for part in content.into_iter().flat_map(|turn| turn.parts.unwrap_or_default()) {
+    let content = content.unwrap_or_default();
+    for (name, json) in content.extras.0 {
+        candidate.extras.push(format!("content.{name}"), json);
+    }
+    for part in content.parts.unwrap_or_default() {
         if part.call.as_ref().is_some_and(|call| call.partial.is_some()) {
             let message = "arguments in pieces belong into a stream".into();
             return Err(Invalid { path: "candidates.content.parts.functionCall.partialArgs".into(), message });
@@ -121,7 +125,10 @@ pub(super) fn blocks<'a>(part: Part<'a>, each: &mut impl FnMut(Block<'a>)) {
     }
     let mut put = |content: Content<'a>, extras: Extras<'a>| each(Block { content, cache: None, extras });
     let issuer = || Some(Text::from(NAME));
-    if let Some(call) = call {
+    if let Some(mut call) = call {
+        for (name, json) in std::mem::take(&mut call.extras).0 {
+            extras.push(format!("functionCall.{name}"), json);
+        }
         return put(Content::ToolCall(tool_call(call, signature)), extras);
     }
     if thought == Some(true) && text.is_some() {

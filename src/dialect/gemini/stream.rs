@@ -136,7 +136,11 @@ impl Decoder {
             None => return Err(Fault::new(FaultKind::Garbage, "too many candidates in the stream")),
         };
         let Some(lane) = self.lanes.get_mut(at) else { return Ok(()) };
-        for part in content.into_iter().flat_map(|turn| turn.parts.unwrap_or_default()) {
+        let content = content.unwrap_or_default();
+        for (name, json) in content.extras.0 {
+            emit(Event::Extra { name: format!("content.{name}").into(), json });
+        }
+        for part in content.parts.unwrap_or_default() {
             lane.part(part, emit)?;
         }
         if let Some(logprobs) = logprobs {
@@ -167,7 +171,12 @@ impl Lane {
                 return self.begin(part, emit);
             }
         }
-        response::blocks(part, &mut |block| self.block(block.content, emit));
+        response::blocks(part, &mut |block| {
+            self.block(block.content, emit);
+            for (name, json) in block.extras.0 {
+                emit(Event::Extra { name: format!("content.{name}").into(), json });
+            }
+        });
         Ok(())
     }
 

@@ -61,8 +61,8 @@ impl StreamDecoder for Decoder {
                 extras: Extras::default(),
             });
             adopt(&mut extras, "", line.extras);
-        } else if line.done == Some(true) {
-            // Lines repeat what they say of themselves; the first and the last are enough.
+        } else if line.done == Some(true) || line.message.is_none() {
+            // Lines of an answer repeat what they say of themselves; the first and the last are enough.
             adopt(&mut extras, "", line.extras);
         }
         for content in contents(line.message.unwrap_or_default(), &mut extras) {

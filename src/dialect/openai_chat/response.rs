@@ -10,7 +10,7 @@ use crate::wire::writer::{self, Array, Object};
 
 use super::wire::{
     Answer, Audio, Call, Choice, Message, ORIGIN, adopt, arguments, finish, finish_word, google_signature, invalid,
-    is_annotation, nested, some, whole, write_google_signature,
+    is_annotation, is_nested, nested, some, whole, write_google_signature,
 };
 use super::{message, reasoning, turns, usage};
 
@@ -154,11 +154,13 @@ fn call(shape: Call<'_>) -> Block<'_> {
     let custom = shape.kind.as_ref().is_some_and(|kind| kind == "custom");
     match (shape.function, shape.custom) {
         (function, Some(spec)) if custom || function.is_none() => {
+            adopt(&mut extras, "custom", spec.extras);
             call.kind = ToolKind::Custom;
             call.name = spec.name.unwrap_or_default();
             call.arguments = spec.input.unwrap_or_default();
         }
         (Some(function), _) => {
+            adopt(&mut extras, "function", function.extras);
             call.name = function.name.unwrap_or_default();
             call.arguments = arguments(function.arguments);
         }
@@ -369,6 +371,8 @@ fn write_call(
     block: &Block<'_>,
     call: &ToolCall<'_>,
 ) {
+    let none = Extras::default();
+    let extras = if response.origin == ORIGIN { &block.extras } else { &none };
     if call.id.is_empty() {
         o.string("id", &made_id(&response.id, candidate, n as u64));
     } else {
@@ -380,6 +384,7 @@ fn write_call(
             o.object("function", |o| {
                 o.string("name", &call.name);
                 o.string("arguments", if call.arguments.is_empty() { "{}" } else { &call.arguments });
+                nested(extras, "function").for_each(|(name, json)| o.raw(name, json));
             });
         }
         ToolKind::Custom => {
@@ -387,14 +392,15 @@ fn write_call(
             o.object("custom", |o| {
                 o.string("name", &call.name);
                 o.string("input", &call.arguments);
+                nested(extras, "custom").for_each(|(name, json)| o.raw(name, json));
             });
         }
     }
     if let Some(signature) = &call.signature {
         write_google_signature(o, signature);
     }
-    if response.origin == ORIGIN {
-        o.extras(&block.extras);
+    for (name, json) in extras.iter().filter(|(name, _)| !is_nested(name, &["function", "custom"])) {
+        o.raw(name, json);
     }
 }
 

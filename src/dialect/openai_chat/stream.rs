@@ -281,7 +281,13 @@ impl Candidate {
         for block in delta.images.unwrap_or_default().into_iter().filter_map(response::part) {
             self.whole(block.content, emit);
         }
-        for call in delta.tool_calls.unwrap_or_default() {
+        for mut call in delta.tool_calls.unwrap_or_default() {
+            let inner = call.function.as_mut().map(|function| std::mem::take(&mut function.extras));
+            for (name, json) in std::mem::take(&mut call.extras).0.into_iter().chain(inner.unwrap_or_default().0) {
+                if response::says(&json) && !is_padding(&name) {
+                    emit(Event::Extra { name: format!("content.{name}").into(), json });
+                }
+            }
             self.call(call, emit)?;
         }
         if let Some(function) = delta.function_call.filter(|f| f.name.is_some() || f.arguments.is_some()) {

@@ -9,7 +9,7 @@ use crate::wire::writer::{self, Object};
 
 use super::output::{self, Body, Item, Part, lost};
 use super::usage;
-use super::wire::ORIGIN;
+use super::wire::{ITEM, ORIGIN};
 
 /// Writes a whole answer.
 pub fn encode(response: &Response<'_>, shown: &Shown<'_>, out: &mut Vec<u8>, losses: &mut Losses) {
@@ -72,6 +72,11 @@ pub fn encode(response: &Response<'_>, shown: &Shown<'_>, out: &mut Vec<u8>, los
 fn add<'a>(items: &mut Vec<Item<'a>>, block: &'a Block<'a>, own: bool, answer: &str, losses: &mut Losses) {
     if !own {
         for (name, _) in block.extras.iter() {
+            losses.dropped(format!("content.{name}"));
+        }
+    }
+    if own && matches!(block.content, Content::Text { .. } | Content::Refusal(_)) {
+        for (name, _) in block.extras.iter().filter(|(name, _)| !name.starts_with(ITEM)) {
             losses.dropped(format!("content.{name}"));
         }
     }
