@@ -100,12 +100,13 @@ fn drain(c: &mut Criterion) {
         b.iter_custom(|wanted| {
             let (mut spent, end) = (Duration::ZERO, count + wanted);
             while count < end {
-                for n in count..end.min(count + PASS) {
+                let until = end.min(count + PASS);
+                for n in count..until {
                     let (intent, settlement) = attempt(n);
                     journal.append_intent(&intent).expect("a disk that takes it");
                     journal.append_settlement(&settlement).expect("a disk that takes it");
-                    count = n + 1;
                 }
+                count = until;
                 let start = Instant::now();
                 assert!(ledger.flush(Duration::from_secs(60)), "the ledger takes it");
                 spent += start.elapsed();
