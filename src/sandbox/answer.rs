@@ -21,6 +21,8 @@ pub struct Ask {
     pub stream: bool,
     /// System and developer text.
     pub system: Vec<String>,
+    /// Only the number of input tokens is asked for.
+    pub only_count: bool,
     /// User turns, tool results not counted.
     pub turns: u64,
     /// Text of the last user turn.

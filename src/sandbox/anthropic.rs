@@ -48,8 +48,16 @@ impl Speaker for Anthropic {
         if let Some(name) = body.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
             return Err(refuse(format!("{name}: Extra inputs are not permitted")));
         }
-        let body = Value::Object(body);
-        let mut ask = Ask { copies: 1, show_reasoning: true, include_usage: true, ..Ask::default() };
+        let mut body = Value::Object(body);
+        let only_count = request.path.ends_with("/count_tokens");
+        if only_count {
+            // The question has no limit of an answer (API reference "Count tokens in a Message", seen 2026-11-21).
+            if let Some(name) = ["max_tokens", "stream"].into_iter().find(|name| !body.at(name).is_null()) {
+                return Err(refuse(format!("{name}: Extra inputs are not permitted")));
+            }
+            body.set("max_tokens", u64::MAX);
+        }
+        let mut ask = Ask { copies: 1, only_count, show_reasoning: true, include_usage: true, ..Ask::default() };
         ask.model = body.at("model").as_str().ok_or_else(|| refuse("model: Field required"))?.to_owned();
         settings(&body, &mut ask)?;
         tools(&body, &mut ask)?;
@@ -68,6 +76,10 @@ impl Speaker for Anthropic {
         ask.reason &= !tool_loop;
         ask.cache = cache(&body);
         Ok(ask)
+    }
+
+    fn count(&self, input: u64) -> Value {
+        json!({"input_tokens": input})
     }
 
     fn whole(&self, ask: &Ask, answer: &Answer, stamp: &Stamp) -> Value {

@@ -61,12 +61,20 @@ impl Speaker for Gemini {
             target(&request.path).ok_or_else(|| Refused::new(404, "Requested entity was not found."))?;
         let body: Map<String, Value> = serde_json::from_slice(&request.body)
             .map_err(|error| refuse(format!("Invalid JSON payload received. {error}")))?;
-        let body: Map<_, _> = body.into_iter().map(|(name, value)| (camel(&name), value)).collect();
+        let mut body: Map<_, _> = body.into_iter().map(|(name, value)| (camel(&name), value)).collect();
+        let only_count = verb == COUNT;
+        // A question may have the request that is to be counted in it (API reference "countTokens", seen 2026-11-21).
+        if let Some(Value::Object(whole)) = body.remove("generateContentRequest").filter(|_| only_count) {
+            if body.contains_key("contents") {
+                return Err(refuse("Either contents or generateContentRequest may be set, not both."));
+            }
+            body = whole.into_iter().map(|(name, value)| (camel(&name), value)).collect();
+        }
         if let Some(name) = body.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
             return Err(unknown(name, ""));
         }
         let body = Value::Object(body);
-        let mut ask = Ask { copies: 1, include_usage: true, parallel: true, ..Ask::default() };
+        let mut ask = Ask { copies: 1, only_count, include_usage: true, parallel: true, ..Ask::default() };
         ask.model = model.to_owned();
         ask.stream = verb == "streamGenerateContent";
         settings(body.at("generationConfig"), &mut ask)?;
@@ -79,6 +87,10 @@ impl Speaker for Gemini {
         }
         contents(body.at("contents"), &mut ask)?;
         Ok(ask)
+    }
+
+    fn count(&self, input: u64) -> Value {
+        json!({"totalTokens": input})
     }
 
     fn whole(&self, ask: &Ask, answer: &Answer, stamp: &Stamp) -> Value {
@@ -161,11 +173,13 @@ impl Speaker for Gemini {
     }
 }
 
+const COUNT: &str = "countTokens";
+
 /// Model and verb of a path like `/v1beta/models/sandbox:generateContent`.
 pub fn target(path: &str) -> Option<(&str, &str)> {
     let (model, verb) =
         path.strip_prefix("/gemini").unwrap_or(path).strip_prefix("/v1beta/models/")?.rsplit_once(':')?;
-    matches!(verb, "generateContent" | "streamGenerateContent").then_some((model, verb))
+    matches!(verb, "generateContent" | "streamGenerateContent" | COUNT).then_some((model, verb))
 }
 
 fn refuse(message: impl Into<String>) -> Refused {

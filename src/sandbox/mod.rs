@@ -152,6 +152,8 @@ trait Speaker: Sync {
     /// # Errors
     /// The provider would refuse it.
     fn read(&self, request: &Request) -> Result<Ask, Refused>;
+    /// The answer to a question for the number of input tokens.
+    fn count(&self, input: u64) -> Value;
     fn whole(&self, ask: &Ask, answer: &answer::Answer, stamp: &Stamp) -> Value;
     /// The events of a streamed answer, framing included; the last one says that the answer is whole.
     fn frames(&self, ask: &Ask, answer: &answer::Answer, stamp: &Stamp) -> Vec<Vec<u8>>;
@@ -223,6 +225,9 @@ async fn answer(connection: &mut Connection, request: &Request, state: &State) -
         }
         _ => match speaker.read(request) {
             Ok(ask) => match Script::of(&ask.model) {
+                Some(Script::Plain | Script::Slow(_) | Script::Long(_)) if ask.only_count => {
+                    return reply(connection, speaker, &stamp, 200, &speaker.count(ask.before + ask.latest)).await;
+                }
                 Some(script) => return play(connection, request, family, speaker, &ask, script, state, &stamp).await,
                 None => Refused::new(404, format!("The model `{}` does not exist.", ask.model)),
             },
@@ -239,7 +244,7 @@ fn route(path: &str) -> (&'static str, &'static str, &'static dyn Speaker) {
         "/health" => ("GET", "health", &openai::OpenAi),
         "/v1/models" => ("GET", "models", &openai::OpenAi),
         "/v1/chat/completions" => ("POST", "openai", &openai::OpenAi),
-        "/v1/messages" => ("POST", "anthropic", &anthropic::Anthropic),
+        "/v1/messages" | "/v1/messages/count_tokens" => ("POST", "anthropic", &anthropic::Anthropic),
         _ if gemini::target(path).is_some() => ("POST", "gemini", &gemini::Gemini),
         _ if path.starts_with("/anthropic/") => ("", "", &anthropic::Anthropic),
         _ if path.starts_with("/gemini/") || path.starts_with("/v1beta/") => ("", "", &gemini::Gemini),

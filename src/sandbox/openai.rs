@@ -44,6 +44,11 @@ impl Speaker for OpenAi {
         Ok(ask)
     }
 
+    /// There is no such question: its paths lead here never.
+    fn count(&self, input: u64) -> Value {
+        json!({"prompt_tokens": input})
+    }
+
     fn whole(&self, ask: &Ask, answer: &Answer, stamp: &Stamp) -> Value {
         let mut message = json!({
             "role": "assistant",

@@ -260,7 +260,9 @@ fn paths_are_the_providers_own_or_below_a_base() {
         ("/anthropic/v1/messages", "anthropic"),
         ("/v1beta/models/sandbox:generateContent", "gemini"),
         ("/gemini/v1beta/models/sandbox:streamGenerateContent", "gemini"),
-        ("/v1beta/models/sandbox:countTokens", ""),
+        ("/v1beta/models/sandbox:countTokens", "gemini"),
+        ("/v1/messages/count_tokens", "anthropic"),
+        ("/v1beta/models/sandbox:embedContent", ""),
         ("/openai/v1/messages/", ""),
     ] {
         assert_eq!(route(path).1, want, "{path}");

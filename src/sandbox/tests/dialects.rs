@@ -315,3 +315,34 @@ async fn gemini_is_strict() {
         assert!(got.body.contains(words), "{words}: {}", got.body);
     }
 }
+
+#[tokio::test]
+async fn counts_are_what_answers_report() {
+    let sandbox = start().await;
+    let mut body =
+        json!({"model": "sandbox", "system": "Be brief.", "max_tokens": 100, "messages": user("how long is this?")});
+    let usage = sandbox.anthropic(body.clone()).await.json()["usage"].clone();
+    body.as_object_mut().unwrap().remove("max_tokens");
+    let count = "/anthropic/v1/messages/count_tokens";
+    let counted = sandbox.send(count, &body).await.unwrap();
+    assert_eq!((counted.status, &counted.json()["input_tokens"]), (200, &usage["input_tokens"]), "{}", counted.body);
+    body["max_tokens"] = json!(100);
+    assert_eq!(sandbox.send(count, &body).await.unwrap().status, 400);
+
+    let body = json!({"systemInstruction": {"parts": [{"text": "Be brief."}]},
+        "contents": [{"role": "user", "parts": [{"text": "how long is this?"}]}]});
+    let usage = sandbox.gemini("generateContent", body.clone()).await.json()["usageMetadata"].clone();
+    let mut inner = body.clone();
+    inner["model"] = json!("models/sandbox");
+    for question in [body.clone(), json!({"generateContentRequest": inner})] {
+        let counted = sandbox.gemini("countTokens", question).await;
+        assert_eq!(
+            (counted.status, &counted.json()["totalTokens"]),
+            (200, &usage["promptTokenCount"]),
+            "{}",
+            counted.body
+        );
+    }
+    let both = json!({"contents": body["contents"], "generateContentRequest": body});
+    assert_eq!(sandbox.gemini("countTokens", both).await.status, 400);
+}
