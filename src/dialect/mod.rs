@@ -14,6 +14,8 @@ use crate::wire::patch::Patch;
 use crate::wire::scan::Members;
 use crate::wire::sse::Frame;
 
+use self::words::Words;
+
 pub mod additions;
 pub mod anthropic;
 pub mod bedrock;
@@ -24,6 +26,7 @@ pub mod openai_chat;
 pub mod openai_completions;
 pub mod openai_responses;
 pub mod template;
+pub mod words;
 
 /// Every dialect, in the order of their names. A new dialect is a folder and a line here.
 pub const DIALECTS: [Dialect; 8] = [
@@ -195,6 +198,9 @@ pub struct Seen {
 pub trait Inbound: Send + Sync {
     /// Where its requests say what a call is routed, bounded and billed by.
     fn reads(&self) -> &'static Reads;
+
+    /// What its callers call the parts of a request.
+    fn words(&self) -> &'static Words;
 
     /// Reads a request. Members that are Portolan's own ([`CONTROLS`]) are left out.
     ///
@@ -509,6 +515,7 @@ mod tests {
     mod table;
     mod unknown;
     mod unknown_answers;
+    mod words;
 
     #[test]
     fn names_are_unique_and_found() {

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use super::relay::{Facts, Terms};
 use super::{Call, Candidate, Refusal, Relay};
 use crate::config::Snapshot;
-use crate::dialect::{Dialect, To, template};
+use crate::dialect::words::Teller;
+use crate::dialect::{Dialect, To, Unsayable, template};
 use crate::exchange::record::{self, Id, Intent, Settlement};
-use crate::ir::{Fault, Losses, Origin, Usage};
+use crate::ir::{Fault, Losses, Origin, Request, Usage};
 use crate::policy::Moment;
 use crate::policy::price::Nano;
 use crate::wire::json::Invalid;
@@ -92,19 +93,28 @@ impl Attempt {
         };
 
         let mut losses = Losses::default();
-        for name in &call.controls.unheeded {
-            losses.dropped(*name);
-        }
+        // Both are told in the caller's words, which takes a look at the body: only where there is something to tell.
+        let encoded = |request: &Request<'_>, losses: &mut Losses, done: Result<(), Unsayable>| {
+            if done.is_ok() && losses.is_empty() {
+                return Ok(());
+            }
+            let mut teller = Teller::new(inbound.words(), request, &call.body);
+            *losses = losses.told(&mut |path| call.own(teller.tell(path)));
+            done.map_err(|unsayable| {
+                let path = call.own(teller.tell(&unsayable.path));
+                Unfit::Target(Refusal::Unsayable(Unsayable { path, ..unsayable }))
+            })
+        };
+        let mistaken =
+            |invalid: Invalid| Unfit::Request(Refusal::Invalid(Invalid { path: call.own(invalid.path), ..invalid }));
         // A path of the operator's own leads to answers: where counts are to be had beside it is not known.
         let counting = outbound.counting().filter(|_| call.count && provider.quirks.path.is_none());
         let body = if call.count {
             let Some(counting) = counting else { return Err(Unfit::Target(Refusal::Uncounted)) };
-            let request =
-                inbound.decode_count(&call.body).map_err(|invalid| Unfit::Request(Refusal::Invalid(invalid)))?;
+            let request = inbound.decode_count(&call.body).map_err(mistaken)?;
             let mut body = Vec::with_capacity(call.body.len() + 512);
-            counting
-                .encode(&request, &to, &mut body, &mut losses)
-                .map_err(|unsayable| Unfit::Target(Refusal::Unsayable(unsayable)))?;
+            let done = counting.encode(&request, &to, &mut body, &mut losses);
+            encoded(&request, &mut losses, done)?;
             body.into()
         } else if same_dialect && to.stream == call.stream && outbound.fits(&call.body, &call.members, &to) {
             for name in &provider.quirks.refuses {
@@ -116,8 +126,7 @@ impl Attempt {
             outbound.splice(&call.body, &call.members, &to, &mut patch);
             if patch.is_empty() { call.body.clone() } else { patch.apply(&call.body).into() }
         } else {
-            let mut request =
-                inbound.decode(&call.body).map_err(|invalid| Unfit::Request(Refusal::Invalid(invalid)))?;
+            let mut request = inbound.decode(&call.body).map_err(mistaken)?;
             // In some dialects these stand in the path.
             request.model = call.model.as_str().into();
             request.stream = call.stream;
@@ -130,11 +139,13 @@ impl Attempt {
                 return Err(Unfit::Request(Refusal::Invalid(Invalid { path, message })));
             }
             let mut body = Vec::with_capacity(call.body.len() + 512);
-            outbound
-                .encode(&request, &to, &mut body, &mut losses)
-                .map_err(|unsayable| Unfit::Target(Refusal::Unsayable(unsayable)))?;
+            let done = outbound.encode(&request, &to, &mut body, &mut losses);
+            encoded(&request, &mut losses, done)?;
             body.into()
         };
+        for name in &call.controls.unheeded {
+            losses.dropped(*name);
+        }
         let strict = candidate.model.strict || call.controls.strict || making.strict;
         if strict && losses.lasting().next().is_some() {
             return Err(Unfit::Target(Refusal::Strict { model: call.model.clone(), losses }));

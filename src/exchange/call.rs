@@ -34,6 +34,17 @@ pub struct Call {
     /// A rough count of input tokens: four bytes of the prompt's JSON a token.
     pub input_estimate: u64,
     pub controls: Controls,
+    /// What was put before the caller's own input.
+    pub earlier: Option<Earlier>,
+}
+
+/// A conversation that the gateway remembered and put before the `input` of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// How many items.
+    pub items: usize,
+    /// The caller's own input is a bare text.
+    pub text: bool,
 }
 
 /// Portolan's own members of a request, from the body or from their header twins; the body wins.
@@ -112,10 +123,25 @@ impl Call {
             include_usage,
             max_output,
             controls,
+            earlier: None,
             input_estimate: prompt as u64 / 4,
             members,
             body,
         })
+    }
+}
+
+impl Call {
+    /// The path of a member as it is in the body that the caller sent, where an earlier conversation was put into it.
+    pub fn own(&self, path: String) -> String {
+        let Some(earlier) = &self.earlier else { return path };
+        let item = path.strip_prefix("input[").and_then(|rest| rest.split_once(']'));
+        let Some((Ok(index), rest)) = item.map(|(index, rest)| (index.parse::<usize>(), rest)) else { return path };
+        match index.checked_sub(earlier.items) {
+            None => "previous_response_id".to_owned(),
+            Some(_) if earlier.text => "input".to_owned(),
+            Some(index) => format!("input[{index}]{rest}"),
+        }
     }
 }
 

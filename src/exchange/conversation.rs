@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::{Call, Refusal};
+use super::{Call, Earlier, Refusal};
 use crate::wire::frames::{Decoder, Framing};
 use crate::wire::json::{Invalid, Raw, Text};
 use crate::wire::patch::Patch;
@@ -158,6 +158,18 @@ pub fn expand(call: &Call, turns: &[Turn], most: usize) -> Result<Bytes, Refusal
         return Err(Refusal::TooLarge { limit: most });
     }
     Ok(body.into())
+}
+
+/// What the input of an expanded call has before its own, which was `own`'s.
+pub fn earlier(expanded: &Call, own: &Call) -> Earlier {
+    let count = |list: &str| {
+        let mut items: usize = 0;
+        let _ = scan::walk(list, usize::MAX, &mut |_, _| items += 1);
+        items
+    };
+    let all = expanded.members.raw(&expanded.body, "input").map_or(0, |raw| count(raw.get()));
+    let text = own.members.raw(&own.body, "input").is_some_and(|raw| raw.get().starts_with('"'));
+    Earlier { items: all.saturating_sub(count(&input(own))), text }
 }
 
 /// Adds the items of a list.

@@ -20,7 +20,7 @@ pub mod relay;
 use std::sync::Arc;
 
 pub use attempt::{Attempt, Making, Unfit};
-pub use call::{Call, Controls, Said};
+pub use call::{Call, Controls, Earlier, Said};
 pub use plan::{Candidate, Plan, Step};
 pub use refusal::Refusal;
 pub use relay::{Form, Relay, Sent, Terms};

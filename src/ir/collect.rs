@@ -137,6 +137,7 @@ fn block(block: &Block<'_>) -> Block<'static> {
         content: content(&block.content),
         cache: block.cache.as_ref().map(|mark| CacheMark(mark.0.clone().into_owned())),
         extras: extras(&block.extras),
+        whence: block.whence,
     }
 }
 

@@ -8,6 +8,8 @@ use std::fmt;
 pub struct Loss {
     pub how: How,
     /// Path of the part in the sender's own words, for example `logit_bias` or `messages[2].content[0].image_url.detail`.
+    /// Encoders of requests know only the IR and name what they lose by where it stands there, in the words of Chat
+    /// Completions and with the IR's indices of messages, blocks and tools, until it is [told](Losses::told).
     pub path: Cow<'static, str>,
 }
 
@@ -62,6 +64,13 @@ impl Losses {
         if self.0.len() < Self::MOST && !self.0.contains(&loss) {
             self.0.push(loss);
         }
+    }
+
+    /// The same losses under other names.
+    pub fn told(&self, tell: &mut dyn FnMut(&str) -> String) -> Losses {
+        let mut told = Losses::default();
+        self.iter().for_each(|loss| told.add(loss.how, tell(&loss.path).into()));
+        told
     }
 
     pub fn is_empty(&self) -> bool {

@@ -1,5 +1,7 @@
 //! Messages and the blocks they are made of.
 
+use std::fmt;
+
 use crate::wire::json::{Extras, Raw, Text};
 
 /// One turn of the conversation.
@@ -24,21 +26,77 @@ pub enum Role {
 }
 
 /// One block of a message or an answer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Block<'a> {
     pub content: Content<'a>,
     /// The prompt up to and including this block should be cached.
     pub cache: Option<CacheMark<'a>>,
     pub extras: Extras<'a>,
+    pub whence: Whence,
 }
 
 impl<'a> Block<'a> {
     pub fn new(content: Content<'a>) -> Self {
-        Block { content, cache: None, extras: Extras::default() }
+        Block::with(content, None, Extras::default())
+    }
+
+    pub fn with(content: Content<'a>, cache: Option<CacheMark<'a>>, extras: Extras<'a>) -> Self {
+        Block { content, cache, extras, whence: Whence::default() }
     }
 
     pub fn text(text: impl Into<Text<'a>>) -> Self {
         Block::new(Content::Text { text: text.into(), citations: Vec::new() })
+    }
+}
+
+/// Without whence it came, which is no part of what is said.
+impl fmt::Debug for Block<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Block { content, cache, extras, whence: _ } = self;
+        f.debug_struct("Block").field("content", content).field("cache", cache).field("extras", extras).finish()
+    }
+}
+
+/// Where a block stood in the caller's body, for naming it in the caller's words when it is lost. No part of what is
+/// said: all are equal.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Whence {
+    /// Each one more than the index, 0 where there is none.
+    item: u32,
+    part: u32,
+}
+
+impl Whence {
+    /// Item of the conversation (message, content, input item). One without stood outside: among the instructions, or as
+    /// a bare prompt.
+    pub fn item(self) -> Option<usize> {
+        self.item.checked_sub(1).and_then(|index| usize::try_from(index).ok())
+    }
+
+    /// Part within the item, or within the result of a tool for blocks of one. One without is the whole.
+    pub fn part(self) -> Option<usize> {
+        self.part.checked_sub(1).and_then(|index| usize::try_from(index).ok())
+    }
+
+    pub fn of_item(mut self, index: usize) -> Whence {
+        self.item = number(index);
+        self
+    }
+
+    pub fn of_part(mut self, index: usize) -> Whence {
+        self.part = number(index);
+        self
+    }
+}
+
+/// An index beyond what fits is none.
+fn number(index: usize) -> u32 {
+    u32::try_from(index).ok().and_then(|index| index.checked_add(1)).unwrap_or_default()
+}
+
+impl PartialEq for Whence {
+    fn eq(&self, _: &Whence) -> bool {
+        true
     }
 }
 

@@ -22,6 +22,7 @@ pub use fault::{Fault, FaultKind};
 pub use loss::{How, Loss, Losses};
 pub use message::{
     Block, CacheMark, Content, Media, MediaKind, Message, Reasoning, Role, Source, ToolCall, ToolKind, ToolResult,
+    Whence,
 };
 pub use request::{Effort, Format, ReasoningWish, Request, Sampling};
 pub use response::{Candidate, Finish, FinishReason, Response};

@@ -30,7 +30,9 @@ pub async fn begin(call: Call, said: &Said<'_>, session: &Session, ctx: &mut Ctx
     let Some(turns) = turns else { return Err(Some(Refusal::UnknownResponse { id, named: true })) };
     let body = conversation::expand(&call, &turns, snapshot.limits.body_bytes)?;
     let headers = &session.req_header().headers;
-    Ok(Call::read(body, said, &snapshot.limits, &|name| text(headers, name))?)
+    let mut joined = Call::read(body, said, &snapshot.limits, &|name| text(headers, name))?;
+    joined.earlier = Some(conversation::earlier(&joined, &call));
+    Ok(joined)
 }
 
 /// Shows, deletes or cancels a kept answer; the body of what is told.

@@ -52,3 +52,5 @@ mod tokens;
 mod upstream;
 #[cfg(test)]
 mod voices;
+#[cfg(test)]
+mod words;

@@ -75,7 +75,7 @@ pub(super) fn block(raw: Raw<'_>) -> Result<Block<'_>, Invalid> {
     };
     let mut extras = said(part.extras);
     extras.0.retain(|(name, json)| name != "caller" || !is_direct(json));
-    Ok(Block { content, cache: part.cache.map(CacheMark), extras })
+    Ok(Block::with(content, part.cache.map(CacheMark), extras))
 }
 
 /// Whether a call was made by the model itself, and not by code that it wrote ("Programmatic tool calling", seen

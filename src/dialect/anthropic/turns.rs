@@ -226,15 +226,15 @@ impl<'r> Gather<'r, '_> {
 
     fn message(&mut self, i: usize, message: &'r Message<'r>, assistant: bool) -> Result<(), Unsayable> {
         self.about(i, message);
-        let (mut content, mut calls) = (0, 0);
-        for block in &message.blocks {
+        let mut calls = 0;
+        for (at, block) in message.blocks.iter().enumerate() {
             let path = match &block.content {
                 Content::ToolCall(_) => format!("messages[{i}].tool_calls[{calls}]"),
                 Content::Reasoning(_) => format!("messages[{i}].reasoning"),
                 Content::Refusal(_) => format!("messages[{i}].refusal"),
-                _ => format!("messages[{i}].content[{content}]"),
+                _ => format!("messages[{i}].content[{at}]"),
             };
-            let place = (i, content);
+            let place = (i, at);
             let piece = match &block.content {
                 Content::ToolCall(call) => {
                     calls += 1;
@@ -244,14 +244,8 @@ impl<'r> Gather<'r, '_> {
                     self.thoughts(thought, block, assistant, &path, place);
                     None
                 }
-                Content::ToolResult(result) => {
-                    content += 1;
-                    Some(self.result(result, i, &path)?)
-                }
-                other => {
-                    content += usize::from(!matches!(other, Content::Refusal(_)));
-                    self.piece(other, &path)?
-                }
+                Content::ToolResult(result) => Some(self.result(result, i, &path)?),
+                other => self.piece(other, &path)?,
             };
             if let Some(piece) = piece {
                 let item = self.item(piece, block, &path, place);

@@ -187,15 +187,15 @@ impl<'r> Gather<'r, '_> {
 
     fn message(&mut self, i: usize, message: &'r Message<'r>, assistant: bool) -> Result<(), Unsayable> {
         self.about(i, message);
-        let (mut content, mut calls) = (0, 0);
-        for block in &message.blocks {
+        let mut calls = 0;
+        for (at, block) in message.blocks.iter().enumerate() {
             let path = match &block.content {
                 Content::ToolCall(_) => format!("messages[{i}].tool_calls[{calls}]"),
                 Content::Reasoning(_) => format!("messages[{i}].reasoning"),
                 Content::Refusal(_) => format!("messages[{i}].refusal"),
-                _ => format!("messages[{i}].content[{content}]"),
+                _ => format!("messages[{i}].content[{at}]"),
             };
-            let place = (i, content);
+            let place = (i, at);
             let piece = match &block.content {
                 Content::ToolCall(call) => {
                     calls += 1;
@@ -209,7 +209,6 @@ impl<'r> Gather<'r, '_> {
                     None
                 }
                 Content::ToolResult(result) => {
-                    content += 1;
                     let (piece, cache) = self.result(result, i, &path)?;
                     let mut item = self.item(piece, block, &path, place);
                     item.cache = item.cache.or(cache);
@@ -218,14 +217,10 @@ impl<'r> Gather<'r, '_> {
                 }
                 // Only users show images and documents.
                 Content::Media(_) if assistant => {
-                    content += 1;
                     self.losses.dropped(path.clone());
                     None
                 }
-                _ => {
-                    content += usize::from(!matches!(block.content, Content::Refusal(_)));
-                    self.piece(block, &path)?
-                }
+                _ => self.piece(block, &path)?,
             };
             if let Some(piece) = piece {
                 let item = self.item(piece, block, &path, place);

@@ -193,24 +193,23 @@ impl<'r> Turns<'_, 'r> {
         let own = self.own();
         about(message, i, own, self.losses);
         let begin = self.out.len();
-        let (mut content, mut calls) = (0, 0);
+        let mut calls = 0;
         let mut signature: Option<&str> = None;
-        for block in &message.blocks {
+        for (at, block) in message.blocks.iter().enumerate() {
             let path = match &block.content {
                 Content::ToolCall(_) => format!("messages[{i}].tool_calls[{calls}]"),
                 Content::Reasoning(_) => format!("messages[{i}].reasoning"),
                 Content::Refusal(_) => format!("messages[{i}].refusal"),
-                _ => format!("messages[{i}].content[{content}]"),
+                _ => format!("messages[{i}].content[{at}]"),
             };
             beside(block, &path, self.request, self.losses);
             let own = Extras::default();
             let extras = if self.request.origin.0 == NAME { &block.extras } else { &own };
             match &block.content {
                 Content::Text { text, citations } => {
-                    content += 1;
                     self.text(role, text, signature.take(), extras);
                     if !citations.is_empty() {
-                        self.losses.dropped(format!("messages[{i}].annotations"));
+                        self.losses.dropped(format!("{path}.annotations"));
                     }
                 }
                 Content::Refusal(text) => {
@@ -218,7 +217,6 @@ impl<'r> Turns<'_, 'r> {
                     self.losses.altered(path);
                 }
                 Content::Media(media) => {
-                    content += 1;
                     self.media(role, media, signature.take(), extras, &path);
                 }
                 Content::Reasoning(reasoning) => {
@@ -247,11 +245,9 @@ impl<'r> Turns<'_, 'r> {
                     self.call(role, call, extras, &path);
                 }
                 Content::ToolResult(result) => {
-                    content += 1;
                     self.result(result, extras, i, &path);
                 }
                 Content::Other { json, .. } => {
-                    content += 1;
                     self.bare(role, signature.take());
                     if self.request.origin.0 == NAME {
                         self.part(role).extend_from_slice(json.get().as_bytes());

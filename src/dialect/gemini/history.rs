@@ -10,7 +10,7 @@ use super::asked::{Answered, Turn};
 use super::response;
 use super::signature::{self, Proof, Signature};
 use super::wire::Part;
-use crate::ir::{Block, Content, Message, Reasoning, Role, ToolResult};
+use crate::ir::{Block, Content, Message, Reasoning, Role, ToolResult, Whence};
 use crate::wire::json::{Extras, Invalid, Kind, Raw, Text, clip};
 
 /// The kinds of part that are more than a remark about another; a part has one of them (protobuf: `oneof data`). Those
@@ -42,7 +42,7 @@ pub(super) fn decode<'a>(contents: Vec<Turn<'a>>, open: bool) -> Result<Vec<Mess
     }
     let mut history = History { messages: Vec::with_capacity(contents.len()), calls: Vec::new(), turn: 0, open };
     for (i, turn) in contents.into_iter().enumerate() {
-        history.turn(turn).map_err(|e| at(&format!("contents[{i}]"), e))?;
+        history.turn(i, turn).map_err(|e| at(&format!("contents[{i}]"), e))?;
     }
     Ok(history.messages)
 }
@@ -56,7 +56,10 @@ pub(super) fn instruction<'a>(turn: Turn<'a>) -> Result<Option<Message<'a>>, Inv
     adopt(&mut message.extras, "", turn.extras);
     for (j, part) in turn.parts.unwrap_or_default().0.into_iter().enumerate() {
         check(&part).map_err(|e| at(&format!("parts[{j}]"), e))?;
-        plain(part, &mut |block| message.blocks.push(block));
+        plain(part, &mut |mut block| {
+            block.whence = block.whence.of_part(j);
+            message.blocks.push(block);
+        });
     }
     Ok((!message.blocks.is_empty()).then_some(message))
 }
@@ -104,7 +107,8 @@ struct Called<'a> {
 }
 
 impl<'a> History<'a> {
-    fn turn(&mut self, turn: Turn<'a>) -> Result<(), Invalid> {
+    /// Adds content `i`.
+    fn turn(&mut self, i: usize, turn: Turn<'a>) -> Result<(), Invalid> {
         let Turn { role, parts, extras } = turn;
         let model = match role.as_deref() {
             // `tool` stands in Google's own examples for results.
@@ -137,10 +141,15 @@ impl<'a> History<'a> {
             let joins = goes_on && j == 0;
             self.part(part, model, joins, &mut message.blocks, &mut results)
                 .map_err(|e| at(&format!("parts[{j}]"), e))?;
+            let whence = Whence::default().of_item(i).of_part(j);
+            for blocks in [&mut message.blocks, &mut results] {
+                let new = blocks.iter_mut().rev().take_while(|block| block.whence.item().is_none());
+                new.for_each(|block| block.whence = whence);
+            }
         }
         if silent && message.blocks.is_empty() {
             // It shall be seen that there is a turn.
-            message.blocks.push(Block::text(""));
+            message.blocks.push(Block { whence: Whence::default().of_item(i), ..Block::text("") });
         }
         // Results stand right behind the calls that they answer, whatever else the caller had to say.
         if !results.is_empty() {
@@ -243,7 +252,10 @@ impl<'a> History<'a> {
         let mut blocks = Vec::new();
         for (k, part) in parts.unwrap_or_default().0.into_iter().enumerate() {
             check(&part).map_err(|e| at(&format!("parts[{k}]"), e))?;
-            plain(part, &mut |block| blocks.push(block));
+            plain(part, &mut |mut block| {
+                block.whence = block.whence.of_part(k);
+                blocks.push(block);
+            });
         }
         let structured = Some(response.unwrap_or(Raw::literal("{}")));
         if let Some(json) = structured.as_ref().filter(|json| !blocks.is_empty() && json.get() != "{}") {
@@ -251,7 +263,7 @@ impl<'a> History<'a> {
             blocks.insert(0, Block::text(json.get().to_owned()));
         }
         let content = Content::ToolResult(ToolResult { id, name: Some(name), blocks, structured, is_error: None });
-        Ok(Block { content, cache: None, extras: block_extras })
+        Ok(Block::with(content, None, block_extras))
     }
 
     /// Finds the call that a result answers, and tells its id.
@@ -353,7 +365,7 @@ fn thought<'a>(part: Part<'a>, blocks: &mut Vec<Block<'a>>) {
     }
     let own = thought.issuer.as_deref() == Some(NAME);
     thought.text = (own || !text.is_empty()).then_some(text);
-    blocks.push(Block { content: Content::Reasoning(thought), cache: None, extras });
+    blocks.push(Block::with(Content::Reasoning(thought), None, extras));
 }
 
 /// Adds a text to the one before it, where there is nothing else between or beside them.

@@ -13,6 +13,7 @@ use super::{
     Asked, Counting, Dialect, ErrorShape, Inbound, ListedModel, Outbound, Reads, Shown, Sniffer, StreamDecoder,
     StreamEncoder, To, Unsayable,
 };
+use crate::dialect::words::Words;
 use crate::ir::{Fault, Losses, Request, Response};
 use crate::wire::json::Invalid;
 use crate::wire::patch::Patch;
@@ -41,6 +42,7 @@ mod signature;
 mod stream;
 mod thinking;
 mod wire;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -131,6 +133,10 @@ impl Inbound for Face {
                 "model",
             ],
         }
+    }
+
+    fn words(&self) -> &'static Words {
+        &words::WORDS
     }
 
     // The SDKs read what is no `data:` line as JSON, but take blank lines, between events and between members.

@@ -123,7 +123,7 @@ pub(super) fn blocks<'a>(part: Part<'a>, each: &mut impl FnMut(Block<'a>)) {
         // An image that was only thought of, for example.
         extras.push("thought", Raw::literal("true"));
     }
-    let mut put = |content: Content<'a>, extras: Extras<'a>| each(Block { content, cache: None, extras });
+    let mut put = |content: Content<'a>, extras: Extras<'a>| each(Block::with(content, None, extras));
     let issuer = || Some(Text::from(NAME));
     if let Some(mut call) = call {
         for (name, json) in std::mem::take(&mut call.extras).0 {

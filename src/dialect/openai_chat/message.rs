@@ -26,8 +26,9 @@ pub struct Calls<'a> {
 /// # Errors
 /// The message is not one that OpenAI takes; the path is seen from the body.
 pub fn decode<'a>(i: usize, message: wire::Message<'a>, calls: &mut Calls<'a>) -> Result<Message<'a>, Invalid> {
-    let index = i;
-    one(i, message, calls).map_err(|e| at(&format!("messages[{index}]"), e))
+    let mut message = one(i, message, calls).map_err(|e| at(&format!("messages[{i}]"), e))?;
+    message.blocks.iter_mut().for_each(|block| block.whence = block.whence.of_item(i));
+    Ok(message)
 }
 
 fn one<'a>(i: usize, mut message: wire::Message<'a>, calls: &mut Calls<'a>) -> Result<Message<'a>, Invalid> {
@@ -170,7 +171,7 @@ fn call<'a>(shape: Call<'a>) -> Result<Block<'a>, Invalid> {
         (None | Some("function"), None, _) => return Err(required("function")),
         (Some(_), ..) => return Err(invalid("type", "expected `function` or `custom`")),
     };
-    Ok(Block { content: Content::ToolCall(call), cache: shape.cache.map(CacheMark), extras })
+    Ok(Block::with(Content::ToolCall(call), shape.cache.map(CacheMark), extras))
 }
 
 fn content<'a>(content: Option<TextOr<'a, Vec<Raw<'a>>>>, demanded: bool) -> Result<Vec<Block<'a>>, Invalid> {
@@ -179,7 +180,11 @@ fn content<'a>(content: Option<TextOr<'a, Vec<Raw<'a>>>>, demanded: bool) -> Res
         None => Ok(Vec::new()),
         Some(TextOr::Text(text)) => Ok(vec![Block::text(text)]),
         Some(TextOr::Full(parts)) => {
-            let read = |(j, raw): (usize, Raw<'a>)| part(raw).map_err(|e| at(&format!("content[{j}]"), e));
+            let read = |(j, raw): (usize, Raw<'a>)| {
+                let mut block = part(raw).map_err(|e| at(&format!("content[{j}]"), e))?;
+                block.whence = block.whence.of_part(j);
+                Ok(block)
+            };
             parts.into_iter().enumerate().map(read).collect()
         }
     }
@@ -214,7 +219,7 @@ pub fn part<'a>(raw: Raw<'a>) -> Result<Block<'a>, Invalid> {
         }
         _ => return Ok(Block::new(Content::Other { kind, json: raw })),
     };
-    Ok(Block { content, cache: part.cache.map(CacheMark), extras })
+    Ok(Block::with(content, part.cache.map(CacheMark), extras))
 }
 
 fn at_url<'a>(

@@ -4,6 +4,7 @@ use super::{
     Asked, Dialect, ErrorShape, Inbound, ListedModel, Outbound, Reads, Shown, Sniffer, StreamDecoder, StreamEncoder,
     To, Unsayable,
 };
+use crate::dialect::words::Words;
 use crate::ir::{Fault, Losses, Request, Response};
 use crate::wire::json::Invalid;
 use crate::wire::patch::Patch;
@@ -23,6 +24,7 @@ mod stream;
 pub(in crate::dialect) mod turns;
 pub(in crate::dialect) mod usage;
 pub(in crate::dialect) mod wire;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -81,6 +83,10 @@ impl Inbound for Face {
             prompt: &["messages"],
             single: &[],
         }
+    }
+
+    fn words(&self) -> &'static Words {
+        &words::WORDS
     }
 
     fn decode<'a>(&self, body: &'a [u8]) -> Result<Request<'a>, Invalid> {

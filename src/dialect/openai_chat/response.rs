@@ -140,7 +140,7 @@ fn audio(audio: Audio<'_>) -> Option<Block<'_>> {
     };
     adopt(&mut extras, "", audio.extras);
     let media = Media { kind: MediaKind::Audio, source, mime: None, name: None, detail: None };
-    Some(Block { content: Content::Media(media), cache: None, extras })
+    Some(Block::with(Content::Media(media), None, extras))
 }
 
 fn call(shape: Call<'_>) -> Block<'_> {
@@ -166,7 +166,7 @@ fn call(shape: Call<'_>) -> Block<'_> {
         }
         _ => {}
     }
-    Block { content: Content::ToolCall(call), cache: shape.cache.map(CacheMark), extras }
+    Block::with(Content::ToolCall(call), shape.cache.map(CacheMark), extras)
 }
 
 /// Writes a whole answer for a caller.

@@ -234,7 +234,7 @@ impl Turns<'_, '_> {
         let gap = if suffix.is_empty() { "" } else { "\n\n" };
         match blocks {
             [] => o.string("content", suffix),
-            [(j, Block { content: Content::Text { text, citations }, cache, extras })]
+            [(j, Block { content: Content::Text { text, citations }, cache, extras, .. })]
                 if (!self.own || extras.is_empty()) && (!self.marks() || cache.is_none()) =>
             {
                 if !citations.is_empty() {

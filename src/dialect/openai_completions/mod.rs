@@ -12,6 +12,7 @@ use super::{
     Asked, Dialect, ErrorShape, Inbound, ListedModel, Reads, Shown, StreamEncoder,
     openai_chat::{fault, models},
 };
+use crate::dialect::words::Words;
 use crate::ir::{Losses, Origin, Request, Response};
 use crate::wire::json::Invalid;
 
@@ -19,6 +20,7 @@ mod chunks;
 mod logprobs;
 mod request;
 mod response;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,10 @@ struct Face;
 impl Inbound for Face {
     fn reads(&self) -> &'static Reads {
         &Reads { in_body: true, usage_always: false, max_output: &["max_tokens"], prompt: &["prompt"], single: &[] }
+    }
+
+    fn words(&self) -> &'static Words {
+        &words::WORDS
     }
 
     fn decode<'a>(&self, body: &'a [u8]) -> Result<Request<'a>, Invalid> {

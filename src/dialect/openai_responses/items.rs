@@ -121,7 +121,11 @@ fn content<'a>(content: TextOr<'a, Vec<Raw<'a>>>, path: &str) -> Result<Vec<Bloc
     match content {
         TextOr::Text(text) => Ok(vec![Block::text(text)]),
         TextOr::Full(parts) => {
-            let read = |(j, raw): (usize, Raw<'a>)| part(raw).map_err(|e| at(&format!("{path}[{j}]"), e));
+            let read = |(j, raw): (usize, Raw<'a>)| {
+                let mut block = part(raw).map_err(|e| at(&format!("{path}[{j}]"), e))?;
+                block.whence = block.whence.of_part(j);
+                Ok(block)
+            };
             parts.into_iter().enumerate().map(read).collect()
         }
     }
@@ -175,7 +179,7 @@ pub fn part<'a>(raw: Raw<'a>) -> Result<Block<'a>, Invalid> {
         "input_audio" => return chat::part(raw),
         _ => return Ok(Block::new(Content::Other { kind, json: raw })),
     };
-    Ok(Block { content, cache: None, extras })
+    Ok(Block::with(content, None, extras))
 }
 
 fn address<'a>(raw: &Raw<'a>) -> Result<Text<'a>, Invalid> {
@@ -246,7 +250,7 @@ fn call<'a>(raw: &Raw<'a>, kind: ToolKind) -> Result<Item<'a>, Invalid> {
     };
     let mut extras = item.extras;
     extras.0.retain(|(_, json)| !json.is_null());
-    Ok(Item::Model(vec![Block { content: Content::ToolCall(call), cache: None, extras }]))
+    Ok(Item::Model(vec![Block::with(Content::ToolCall(call), None, extras)]))
 }
 
 fn result<'a>(raw: &Raw<'a>) -> Result<Item<'a>, Invalid> {
@@ -258,7 +262,7 @@ fn result<'a>(raw: &Raw<'a>) -> Result<Item<'a>, Invalid> {
     };
     let mut extras: Extras<'a> = item.extras;
     extras.0.retain(|(_, json)| !json.is_null());
-    Ok(Item::Result(Block { content: Content::ToolResult(result), cache: None, extras }))
+    Ok(Item::Result(Block::with(Content::ToolResult(result), None, extras)))
 }
 
 /// A picture that the model painted; without its bytes it is one of the provider's own affairs.
@@ -270,7 +274,7 @@ fn image<'a>(raw: Raw<'a>, kind: Text<'a>) -> Block<'a> {
     let mime = Text::from(format!("image/{}", format.as_deref().unwrap_or("png")));
     let source = Source::Base64(data);
     let media = Media { kind: MediaKind::Image, source, mime: Some(mime), name: None, detail: None };
-    Block { content: Content::Media(media), cache: None, extras }
+    Block::with(Content::Media(media), None, extras)
 }
 
 /// A whole number, where the value is one.

@@ -13,6 +13,7 @@ use super::{
     Asked, Dialect, ErrorShape, Inbound, ListedModel, Outbound, Reads, Shown, Sniffer, StreamDecoder, StreamEncoder,
     To, Unsayable, additions,
 };
+use crate::dialect::words::Words;
 use crate::ir::{Fault, Losses, Request, Response};
 use crate::wire::json::Invalid;
 use crate::wire::patch::Patch;
@@ -34,6 +35,7 @@ mod stream;
 mod turns;
 mod usage;
 mod wire;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -92,6 +94,10 @@ impl Inbound for Face {
             prompt: &["input", "instructions"],
             single: &["previous_response_id", "conversation", "store", "background"],
         }
+    }
+
+    fn words(&self) -> &'static Words {
+        &words::WORDS
     }
 
     fn decode<'a>(&self, body: &'a [u8]) -> Result<Request<'a>, Invalid> {

@@ -164,7 +164,7 @@ fn conversation<'a>(
         TextOr::Text(text) => turns.push(Role::User, Block::text(text)),
         TextOr::Full(items) => {
             for (i, raw) in items.into_iter().enumerate() {
-                turns.add(items::read(raw).map_err(|e| at(&format!("input[{i}]"), e))?);
+                turns.add(i, items::read(raw).map_err(|e| at(&format!("input[{i}]"), e))?);
             }
         }
     }
@@ -187,7 +187,14 @@ impl<'a> Turns<'a> {
         self.messages.push(Message { role, blocks: vec![block], ..Message::default() });
     }
 
-    fn add(&mut self, item: Item<'a>) {
+    /// Adds item `i` of the input.
+    fn add(&mut self, i: usize, mut item: Item<'a>) {
+        let stands = |block: &mut Block<'a>| block.whence = block.whence.of_item(i);
+        match &mut item {
+            Item::Message(Message { blocks, .. }) | Item::Model(blocks) => blocks.iter_mut().for_each(stands),
+            Item::Result(block) | Item::Client(block) => stands(block),
+            Item::Proof { .. } => {}
+        }
         match item {
             Item::Message(message) => {
                 self.open = false;

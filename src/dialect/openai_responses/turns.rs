@@ -51,7 +51,7 @@ pub fn instructions<'r>(request: &'r Request<'_>) -> (Option<Text<'r>>, usize) {
         .first()
         .filter(|first| first.role == Role::System && first.name.is_none() && first.extras.is_empty());
     match first.map(|first| first.blocks.as_slice()) {
-        Some([Block { content: Content::Text { text, .. }, cache: None, extras }]) if extras.is_empty() => {
+        Some([Block { content: Content::Text { text, .. }, cache: None, extras, .. }]) if extras.is_empty() => {
             (Some(text.reborrow()), 1)
         }
         _ => (None, 0),

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::*;
 use crate::ir::How;
@@ -16,8 +16,8 @@ const PDF: &str = "JVBERi0xLjQKMSAwIG9iago8PD4+CmVuZG9iago=";
 const WAV: &str = "UklGRiQAAABXQVZFZm10IBAAAAABAAEAQB8AAEAfAAABAAgAZGF0YQAAAAA=";
 
 /// Client dialects, and the model that stands for each provider dialect.
-const CLIENTS: [&str; 4] = ["openai_chat", "openai_responses", "anthropic", "gemini"];
-const PROVIDERS: [(&str, &str); 7] = [
+pub(super) const CLIENTS: [&str; 4] = ["openai_chat", "openai_responses", "anthropic", "gemini"];
+pub(super) const PROVIDERS: [(&str, &str); 7] = [
     ("openai_chat", "gpt-5.2"),
     ("openai_responses", "gpt-5.2"),
     ("anthropic", "claude-sonnet-4-5"),
@@ -28,7 +28,7 @@ const PROVIDERS: [(&str, &str); 7] = [
 ];
 
 /// A feature, and how each client dialect asks for it; `null`: it cannot.
-fn features() -> Vec<(&'static str, [Value; 4])> {
+pub(super) fn features() -> Vec<(&'static str, [Value; 4])> {
     let data = |mime: &str, data: &str| format!("data:{mime};base64,{data}");
     let chat = |part: Value| json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}, part]}]});
     let items =
@@ -233,6 +233,13 @@ fn base(client: &str) -> Value {
     }
 }
 
+/// A request of nothing but this.
+pub(super) fn with(client: &str, fragment: &Value) -> Value {
+    let mut body = base(client);
+    body.as_object_mut().unwrap().extend(fragment.as_object().unwrap().clone());
+    body
+}
+
 /// What becomes of a request: the body and its losses, or nothing where it is refused.
 fn written(client: &str, provider: (&str, &str), body: &Value) -> Option<(Vec<u8>, Losses)> {
     let body = body.to_string();
@@ -253,10 +260,8 @@ fn fate(client: &str, provider: (&str, &str), fragment: &Value) -> &'static str 
         return "yes";
     }
     let plain = base(client);
-    let mut body: Map<String, Value> = plain.as_object().unwrap().clone();
-    body.extend(fragment.as_object().unwrap().clone());
     let (before, known) = written(client, provider, &plain).unwrap();
-    let Some((after, losses)) = written(client, provider, &Value::Object(body)) else { return "refused" };
+    let Some((after, losses)) = written(client, provider, &with(client, fragment)) else { return "refused" };
     let new: Vec<_> = losses.iter().filter(|loss| !known.iter().any(|other| other == *loss)).collect();
     assert!(
         !new.is_empty() || before != after,

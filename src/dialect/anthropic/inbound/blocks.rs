@@ -169,7 +169,7 @@ pub(super) fn decode(raw: Raw<'_>, place: Place) -> Result<Block<'_>, Invalid> {
             is_error: part.is_error,
         }),
     };
-    Ok(Block { content, cache, extras })
+    Ok(Block::with(content, cache, extras))
 }
 
 /// The kinds that are read.
@@ -192,7 +192,11 @@ fn result<'a>(content: Option<Raw<'a>>) -> Result<Vec<Block<'a>>, Invalid> {
         Some(TextOr::Full(raws)) => raws
             .into_iter()
             .enumerate()
-            .map(|(k, raw)| decode(raw, Place::Result).map_err(|e| at(&format!("content[{k}]"), e)))
+            .map(|(k, raw)| {
+                let mut block = decode(raw, Place::Result).map_err(|e| at(&format!("content[{k}]"), e))?;
+                block.whence = block.whence.of_part(k);
+                Ok(block)
+            })
             .collect(),
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use super::blocks;
 use super::{at, invalid, required};
-use crate::ir::{Block, Content, Message, Role};
+use crate::ir::{Block, Content, Message, Role, Whence};
 use crate::shape;
 use crate::wire::json::{self, Invalid, Raw, Text, TextOr};
 
@@ -23,7 +23,7 @@ shape! {
 pub(super) fn decode<'a>(turns: Vec<Turn<'a>>, all: &mut Vec<Message<'a>>) -> Result<(), Invalid> {
     let mut called = HashSet::new();
     for (i, turn) in turns.into_iter().enumerate() {
-        one(turn, &mut called, all).map_err(|e| at(&format!("messages[{i}]"), e))?;
+        one(i, turn, &mut called, all).map_err(|e| at(&format!("messages[{i}]"), e))?;
     }
     Ok(())
 }
@@ -40,7 +40,9 @@ pub(super) fn system<'a>(system: TextOr<'a, Vec<Raw<'a>>>) -> Result<Vec<Block<'
             .into_iter()
             .enumerate()
             .map(|(i, raw)| {
-                let block = blocks::decode(raw, blocks::Place::System).map_err(|e| at(&format!("system[{i}]"), e))?;
+                let mut block =
+                    blocks::decode(raw, blocks::Place::System).map_err(|e| at(&format!("system[{i}]"), e))?;
+                block.whence = block.whence.of_part(i);
                 match block.content {
                     Content::Text { .. } => Ok(block),
                     _ => Err(invalid(format!("system[{i}].type"), "expected `text`")),
@@ -50,7 +52,13 @@ pub(super) fn system<'a>(system: TextOr<'a, Vec<Raw<'a>>>) -> Result<Vec<Block<'
     }
 }
 
-fn one<'a>(turn: Turn<'a>, called: &mut HashSet<Text<'a>>, all: &mut Vec<Message<'a>>) -> Result<(), Invalid> {
+fn one<'a>(
+    i: usize,
+    turn: Turn<'a>,
+    called: &mut HashSet<Text<'a>>,
+    all: &mut Vec<Message<'a>>,
+) -> Result<(), Invalid> {
+    let whence = Whence::default().of_item(i);
     let role = turn.role.ok_or_else(|| required("role"))?;
     let (role, place) = match role.as_str() {
         "user" => (Role::User, blocks::Place::User),
@@ -65,7 +73,8 @@ fn one<'a>(turn: Turn<'a>, called: &mut HashSet<Text<'a>>, all: &mut Vec<Message
     let raws = match turn.content.ok_or_else(|| required("content"))? {
         TextOr::Text(text) if text.is_empty() => Vec::new(),
         TextOr::Text(text) => {
-            all.push(Message { role, blocks: vec![Block::text(text)], extras: turn.extras, ..Message::default() });
+            let blocks = vec![Block { whence, ..Block::text(text) }];
+            all.push(Message { role, blocks, extras: turn.extras, ..Message::default() });
             return Ok(());
         }
         TextOr::Full(raws) => raws,
@@ -78,7 +87,8 @@ fn one<'a>(turn: Turn<'a>, called: &mut HashSet<Text<'a>>, all: &mut Vec<Message
     for (j, raw) in raws.into_iter().enumerate() {
         let path = || format!("content[{j}]");
         let block = read.block(raw, place).map_err(|e| at(&path(), e))?;
-        let Some(block) = block else { continue };
+        let Some(mut block) = block else { continue };
+        block.whence = whence.of_part(j);
         match &block.content {
             Content::ToolCall(call) => {
                 called.insert(call.id.clone());

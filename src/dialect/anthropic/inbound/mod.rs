@@ -7,6 +7,7 @@
 //! for their `messages.1.content.0`), as in every other dialect.
 
 use super::NAME;
+use crate::dialect::words::Words;
 use crate::dialect::{Asked, ErrorShape, Inbound, ListedModel, Reads, Shown, StreamEncoder};
 use crate::ir::{Losses, Request, Response};
 use crate::wire::json::Invalid;
@@ -21,6 +22,7 @@ mod models;
 mod request;
 mod stream;
 mod usage;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,10 @@ impl Inbound for Face {
             // Each has a price of its own (page "Pricing", seen 2026-11-21).
             single: &["service_tier", "speed", "inference_geo"],
         }
+    }
+
+    fn words(&self) -> &'static Words {
+        &words::WORDS
     }
 
     // What the API itself sends ("Streaming messages", seen 2026-11-21).

@@ -39,7 +39,7 @@ fn block() -> impl Strategy<Value = Block<'static>> {
             ..Reasoning::default()
         })),
     ];
-    (content, cache).prop_map(|(content, cache)| Block { content, cache, extras: json::Extras::default() })
+    (content, cache).prop_map(|(content, cache)| Block::with(content, cache, json::Extras::default()))
 }
 
 fn message() -> impl Strategy<Value = Message<'static>> {
