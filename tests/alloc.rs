@@ -60,6 +60,7 @@ fn terms(include_usage: bool) -> Terms {
         outbound: openai_chat::DIALECT.outbound.unwrap(),
         origin: Origin(openai_chat::DIALECT.name),
         same_dialect: true,
+        rewritten: false,
         request_id: "r".into(),
         answer_id: "r".into(),
         call: Arc::new(call),

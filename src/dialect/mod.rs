@@ -230,6 +230,10 @@ pub trait Inbound: Send + Sync {
         b": keep-alive\n\n"
     }
 
+    /// Edits what an answer of this very dialect, or an event of its stream, repeats of its request: the provider was sent
+    /// another one than the caller's.
+    fn restate(&self, _json: &str, _asked: &Asked<'_>, _patch: &mut Patch) {}
+
     /// Writes a whole answer. What this dialect cannot show goes to `losses`.
     fn encode(&self, response: &Response<'_>, shown: &Shown<'_>, out: &mut Vec<u8>, losses: &mut Losses);
 

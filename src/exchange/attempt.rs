@@ -109,6 +109,7 @@ impl Attempt {
             |invalid: Invalid| Unfit::Request(Refusal::Invalid(Invalid { path: call.own(invalid.path), ..invalid }));
         // A path of the operator's own leads to answers: where counts are to be had beside it is not known.
         let counting = outbound.counting().filter(|_| call.count && provider.quirks.path.is_none());
+        let mut rewritten = call.earlier.is_some();
         let body = if call.count {
             let Some(counting) = counting else { return Err(Unfit::Target(Refusal::Uncounted)) };
             let request = inbound.decode_count(&call.body).map_err(mistaken)?;
@@ -126,6 +127,7 @@ impl Attempt {
             outbound.splice(&call.body, &call.members, &to, &mut patch);
             if patch.is_empty() { call.body.clone() } else { patch.apply(&call.body).into() }
         } else {
+            rewritten = true;
             let mut request = inbound.decode(&call.body).map_err(mistaken)?;
             // In some dialects these stand in the path.
             request.model = call.model.as_str().into();
@@ -163,6 +165,7 @@ impl Attempt {
             outbound,
             origin: Origin(provider.dialect.name),
             same_dialect: same_dialect && !call.array,
+            rewritten,
             request_id: making.request_id.to_owned(),
             answer_id: making.request_id.bytes().filter(|byte| *byte != b'-').map(char::from).collect(),
             call: call.clone(),

@@ -20,6 +20,7 @@ use crate::wire::sse;
 
 mod count;
 mod passthrough;
+mod restated;
 mod transcode;
 
 use passthrough::{PassStream, PassWhole};
@@ -116,6 +117,8 @@ pub struct Terms {
     /// Name of the provider's dialect.
     pub origin: Origin,
     pub same_dialect: bool,
+    /// The provider was sent another request than the caller's own, beyond the edits of a passthrough.
+    pub rewritten: bool,
     pub call: Arc<Call>,
     /// The call's id as text.
     pub request_id: String,
@@ -185,7 +188,7 @@ impl Relay {
     pub fn form(&self, terms: &Terms) -> Form {
         let cost_added = terms.snapshot.cost_in_body == CostInBody::Always;
         match &self.mode {
-            Mode::PassWhole(_) if !cost_added => Form::AsItCame,
+            Mode::PassWhole(_) if !cost_added && !terms.rewritten => Form::AsItCame,
             Mode::PassWhole(_) | Mode::TransGather(_) | Mode::Count(_) => Form::Json,
             Mode::PassStream(_) => Form::Events,
             Mode::TransStream(_) | Mode::TransWhole(_) => match (terms.call.stream, terms.call.array) {
@@ -223,6 +226,14 @@ impl Relay {
     /// # Errors
     /// The answer is bad and nothing of it has been handed out: another target may try.
     pub fn chunk(&mut self, chunk: Option<Bytes>, end: bool, terms: &Terms) -> Result<Out, Fault> {
+        let mut out = self.relayed(chunk, end, terms)?;
+        if terms.rewritten && matches!(self.mode, Mode::PassStream(_) | Mode::PassWhole(_)) {
+            out.bytes = out.bytes.map(|bytes| restated::restated(bytes, terms.call.stream, terms));
+        }
+        Ok(out)
+    }
+
+    fn relayed(&mut self, chunk: Option<Bytes>, end: bool, terms: &Terms) -> Result<Out, Fault> {
         let facts = &mut self.facts;
         if facts.ended_in_error {
             return Ok(Out::default());

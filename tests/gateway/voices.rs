@@ -334,7 +334,7 @@ fn response(text: &str, status: &str) -> Value {
     let usage = json!({"input_tokens": 11, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": 7,
         "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 18});
     json!({"id": "resp_upstream", "object": "response", "created_at": 1_700_000_000, "status": status, "error": null,
-        "incomplete_details": null, "model": "real", "output": if done { json!([item]) } else { json!([]) },
+        "incomplete_details": null, "previous_response_id": null, "store": false, "model": "real", "output": if done { json!([item]) } else { json!([]) },
         "usage": if done { usage } else { Value::Null }})
 }
 

@@ -96,6 +96,10 @@ impl Inbound for Face {
         }
     }
 
+    fn restate(&self, json: &str, asked: &Asked<'_>, patch: &mut Patch) {
+        passthrough::restate(json, asked, patch);
+    }
+
     fn words(&self) -> &'static Words {
         &words::WORDS
     }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::dialect::{CONTROLS, To};
+use crate::dialect::{Asked, CONTROLS, To};
 use crate::wire::json::{Raw, Text};
 use crate::wire::patch::Patch;
 use crate::wire::scan::{Member, Members, walk};
@@ -48,6 +48,29 @@ pub fn splice(body: &[u8], members: &Members, to: &To<'_>, patch: &mut Patch) {
     if let Some(input) = members.get(body, "input").filter(|input| value(body, input).starts_with('[')) {
         items(body, input, quirks.no_developer_role, patch);
     }
+}
+
+/// Says in an answer, or in an event that has it, what it goes on from and whether it is kept: both are the gateway's affair,
+/// and the provider knows nothing of them, or what it was told instead.
+pub fn restate(json: &str, asked: &Asked<'_>, patch: &mut Patch) {
+    let mut response = json;
+    // What is not JSON is for others to find.
+    let _ = walk(json, DEPTH, &mut |name, value| {
+        if name == "response" && value.starts_with('{') {
+            response = value;
+        }
+    });
+    let _ = walk(response, DEPTH, &mut |name, value| {
+        let other = match name {
+            "previous_response_id" => asked.member(name).map_or_else(|| "null".to_owned(), |raw| raw.get().to_owned()),
+            "store" => asked.member(name).map_or_else(|| "true".to_owned(), |raw| raw.get().to_owned()),
+            _ => return,
+        };
+        if value != other {
+            let at = (value.as_ptr() as usize).wrapping_sub(json.as_ptr() as usize);
+            patch.replace(at..at + value.len(), other);
+        }
+    });
 }
 
 /// Edits items of the input.
