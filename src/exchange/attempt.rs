@@ -11,7 +11,7 @@ use crate::config::Snapshot;
 use crate::dialect::words::Teller;
 use crate::dialect::{Dialect, To, Unsayable, template};
 use crate::exchange::record::{self, Id, Intent, Settlement};
-use crate::ir::{Fault, Losses, Origin, Request, Usage};
+use crate::ir::{Fault, Loss, Losses, Origin, Request, Usage};
 use crate::policy::Moment;
 use crate::policy::price::Nano;
 use crate::wire::json::Invalid;
@@ -243,6 +243,11 @@ impl Attempt {
             .then(|| (Usage { input: call.input_estimate, output: facts.pieces, ..Usage::default() }, true))
     }
 
+    /// What was lost so far, on the way there and back.
+    pub fn losses(&self) -> impl Iterator<Item = &Loss> {
+        self.losses.iter().chain(self.facts().into_iter().flat_map(|facts| facts.losses.iter()))
+    }
+
     /// What the journal is told when the attempt is over.
     pub fn settlement<'a>(&self, outcome: &'a str, served: bool, call: &Call, now: Moment) -> Settlement<'a> {
         let usage = self.usage(call);
@@ -251,10 +256,8 @@ impl Attempt {
             (Some((usage, _)), Some(price)) => price.cost(&usage),
             _ => 0,
         };
-        let mut losses = self.losses.clone();
-        for loss in self.facts().into_iter().flat_map(|facts| facts.losses.iter()) {
-            losses.add(loss.how, loss.path.clone());
-        }
+        let mut losses = Losses::default();
+        self.losses().for_each(|loss| losses.add(loss.how, loss.path.clone()));
         Settlement {
             attempt: self.id,
             begun: self.begun.unix_ms,

@@ -191,6 +191,12 @@ impl Ctx {
             message: attempt.fault.as_ref().map(|fault| fault.message.as_str()),
         }
         .emit(&self.shared.metrics);
+        if !settlement.losses.is_empty() {
+            let (client, provider) = (self.dialect.name, target.provider.dialect.name);
+            for loss in attempt.losses() {
+                self.shared.metrics.losses_by_field.count(client, provider, loss);
+            }
+        }
         self.outcome.usage = settlement.usage;
         self.outcome.cost = self.outcome.cost.saturating_add(settlement.cost);
         self.outcome.unpriced |= settlement.unpriced;

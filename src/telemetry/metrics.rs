@@ -1,8 +1,8 @@
 //! Prometheus metrics, named by its conventions ("Metric and label naming", seen 2026-11-21): base units, `_total` for
 //! counters.
 //!
-//! Label values come from the configuration and from lists of ours, never from callers, so the number of series is
-//! bounded by what the operator wrote.
+//! Label values come from the configuration and from lists of ours, so the number of series is bounded by what the operator
+//! wrote; names of lost fields, which callers may make up, are bounded by number.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::losses::LossCounters;
 use super::series::{AllSeries, Series};
 
 /// Upper bounds of the time histograms, in seconds: from a local model's first token to a long answer's end.
@@ -30,6 +31,7 @@ pub struct Metrics {
     pub cost: CounterVec,
     pub unpriced: IntCounterVec,
     pub losses: IntCounterVec,
+    pub losses_by_field: LossCounters,
     pub reloads: IntCounterVec,
     pub reload_time: Gauge,
     pub config_info: GaugeVec,
@@ -135,6 +137,12 @@ impl Metrics {
                 "Attempts that lost part of their request or answer on the way.",
                 &target,
             ),
+            losses_by_field: LossCounters::new(counters(
+                &registry,
+                "losses_total",
+                "Parts of requests and answers that were dropped, altered or emulated, by path without indices.",
+                &["client", "provider_dialect", "field", "kind"],
+            )),
             reloads: counters(&registry, "config_reloads_total", "Reloads of the configuration.", &["result"]),
             reload_time: registered(
                 &registry,

@@ -3,8 +3,10 @@
 pub mod access_log;
 pub mod events;
 pub mod log;
+mod losses;
 pub mod metrics;
 mod series;
 
+pub use losses::LossCounters;
 pub use metrics::{Metrics, StoreSeen};
 pub use series::Series;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::callers::Caller;
-use super::client::Response;
+use super::client::{self, Response};
 use super::gateway::Gateway;
 use super::upstream::{Reply, Upstream};
 use super::voices::{self, Voice};
@@ -49,6 +49,18 @@ fn losses_are_told_in_the_callers_words() {
         body["strict"] = true.into();
         let message = caller.refusal(&send(&gateway, caller, &body), 400);
         assert!(message.contains(lost), "{caller:?}: {message}");
+    }
+    let metrics = client::get(gateway.admin, "/metrics", &[("connection", "close")]);
+    let metrics = metrics.text();
+    for (client, field) in [
+        ("anthropic", "messages[].content[].cache_control"),
+        ("gemini", "contents[].parts[]"),
+        ("openai_responses", "truncation"),
+    ] {
+        let line = format!(
+            r#"portolan_losses_total{{client="{client}",field="{field}",kind="dropped",provider_dialect="cohere"}} 1"#
+        );
+        assert!(metrics.contains(&line), "{line}: {metrics}");
     }
 }
 
