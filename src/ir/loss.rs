@@ -1,7 +1,9 @@
 //! What a target could not be told, or a caller could not be shown: by name, never in silence.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
+
+use crate::wire::json::clip;
 
 /// One part of a request or an answer that did not come across as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,9 +35,18 @@ impl How {
     }
 }
 
+/// In visible ASCII without commas, since names may be a caller's own: others as JSON escapes them (`\u00f6`). A header could
+/// not hold them, and would be left out whole.
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.how.name(), self.path)
+        write!(f, "{}:", self.how.name())?;
+        for c in self.path.chars() {
+            match c {
+                '!'..='~' if c != ',' => f.write_char(c)?,
+                _ => c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(f, "\\u{unit:04x}"))?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -46,6 +57,10 @@ pub struct Losses(Vec<Loss>);
 impl Losses {
     /// No more than this many are kept: a request of a million odd members must not become a header.
     const MOST: usize = 256;
+    /// Longest path in characters; a longer one is cut.
+    const LONGEST: usize = 200;
+    /// Most bytes of a header: clients take some 16 KiB of them altogether.
+    const MOST_HEADER: usize = 4_096;
 
     pub fn dropped(&mut self, path: impl Into<Cow<'static, str>>) {
         self.add(How::Dropped, path.into());
@@ -60,6 +75,8 @@ impl Losses {
     }
 
     pub fn add(&mut self, how: How, path: Cow<'static, str>) {
+        let cut = clip(&path, Self::LONGEST);
+        let path = if cut.len() < path.len() { Cow::Owned(format!("{cut}...")) } else { path };
         let loss = Loss { how, path };
         if self.0.len() < Self::MOST && !self.0.contains(&loss) {
             self.0.push(loss);
@@ -71,6 +88,24 @@ impl Losses {
         let mut told = Losses::default();
         self.iter().for_each(|loss| told.add(loss.how, tell(&loss.path).into()));
         told
+    }
+
+    /// The form of the `x-portolan-loss` header: `dropped:seed, altered:temperature`. What goes beyond its bounds is counted
+    /// (`and 17 more`).
+    pub fn header(&self) -> String {
+        let mut header = String::new();
+        for (i, loss) in self.0.iter().enumerate() {
+            let before = header.len();
+            let gap = if i > 0 { ", " } else { "" };
+            // Writing to a string cannot fail.
+            let _ = write!(header, "{gap}{loss}");
+            if header.len() > Self::MOST_HEADER {
+                header.truncate(before);
+                let _ = write!(header, "{gap}and {} more", self.0.len().saturating_sub(i));
+                break;
+            }
+        }
+        header
     }
 
     pub fn is_empty(&self) -> bool {
@@ -88,7 +123,7 @@ impl Losses {
 }
 
 impl fmt::Display for Losses {
-    /// The form of the `x-portolan-loss` header: `dropped:seed, altered:temperature`.
+    /// All of them, as [`Losses::header`] has the first ones.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, loss) in self.0.iter().enumerate() {
             if i > 0 {
@@ -97,5 +132,36 @@ impl fmt::Display for Losses {
             write!(f, "{loss}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_names_are_told_in_what_a_header_holds() {
+        let mut losses = Losses::default();
+        losses.dropped("seed");
+        losses.dropped("seed");
+        losses.altered("\u{f6}, \u{1f30d}\n\"");
+        losses.emulated("x".repeat(10_000));
+        let header = losses.header();
+        let long = "x".repeat(200);
+        assert_eq!(
+            header,
+            format!(r#"dropped:seed, altered:\u00f6\u002c\u0020\ud83c\udf0d\u000a", emulated:{long}..."#)
+        );
+        assert_eq!(header, losses.to_string());
+        assert!(header.bytes().all(|byte| matches!(byte, b' '..=b'~')));
+    }
+
+    #[test]
+    fn a_header_has_bounds() {
+        let mut losses = Losses::default();
+        (0..1_000).for_each(|name| losses.dropped(format!("{name:0>100}")));
+        let header = losses.header();
+        assert!(header.len() < 4_200 && header.ends_with(", and 219 more"), "{header}");
+        assert_eq!(losses.iter().count(), 256);
     }
 }

@@ -143,7 +143,7 @@ fn name_call(headers: &mut HeaderMap, ctx: &Ctx) {
     put(&names::PROVIDER, &target.provider.id);
     put(&names::TARGET, &target.id);
     if !attempt.losses.is_empty() {
-        put(&names::LOSS, &attempt.losses.to_string());
+        put(&names::LOSS, &attempt.losses.header());
     }
     headers.insert(&names::CACHE, HeaderValue::from_static("off"));
     headers.insert(&names::ROUTE, HeaderValue::from_static(route(ctx)));
@@ -194,7 +194,7 @@ fn late_headers(ctx: &Ctx) {
         for loss in facts.losses.iter() {
             losses.add(loss.how, loss.path.clone());
         }
-        if let Ok(value) = HeaderValue::try_from(losses.to_string()) {
+        if let Ok(value) = HeaderValue::try_from(losses.header()) {
             late.push(("x-portolan-loss", value));
         }
     }

@@ -86,6 +86,21 @@ fn what_cannot_be_said_is_named_as_it_was_written() {
     assert_eq!(upstream.count(), 0);
 }
 
+/// Names that no header could hold do not make the others disappear, nor do many of them make it too long for clients.
+#[test]
+fn odd_names_are_told_too() {
+    let upstream = voices::upstream(Voice::Gemini, "fine");
+    let gateway = Gateway::start(&voices::config(&[("alias", Voice::Gemini, &upstream, "")], ""));
+    let mut body = Caller::Chat.body("alias", "x", false);
+    body["\u{f6}"] = 1.into();
+    let got = send(&gateway, Caller::Chat, &body);
+    assert_eq!(got.header("x-portolan-loss"), Some(r"dropped:\u00f6"), "{got}");
+    (0..1_000).for_each(|name| body[format!("{name:x<300}")] = 1.into());
+    let got = send(&gateway, Caller::Chat, &body);
+    let loss = got.header("x-portolan-loss").unwrap_or_default();
+    assert!(got.status == 200 && loss.ends_with(" more") && loss.len() < 5_000, "{got}");
+}
+
 /// What the gateway put before a call's input has no place in the body that the caller sent.
 #[test]
 fn an_earlier_conversation_does_not_count() {
