@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use portolan::dialect::words::Teller;
 use portolan::dialect::{Abilities, Quirks, To};
 use portolan::ir::{Losses, Request};
 use portolan::provider::presets;
@@ -77,7 +78,7 @@ pub fn replay(recordings: &[Exchange]) -> Tally {
             let mut all = Losses::default();
             let mut problems: BTreeMap<String, String> = BTreeMap::new();
             for target in of_speech {
-                let (found, losses) = encode(&request, &asked, target);
+                let (found, losses) = encode(&request, &body, &asked, target);
                 // What several targets share is told once.
                 for problem in found {
                     problems.entry(problem).or_insert_with(|| target.label.clone());
@@ -92,7 +93,7 @@ pub fn replay(recordings: &[Exchange]) -> Tally {
 }
 
 /// Encodes a request and names what is neither in the body nor among the losses.
-fn encode(request: &Request<'_>, asked: &Value, target: &Target) -> (Vec<String>, Losses) {
+fn encode(request: &Request<'_>, raw: &str, asked: &Value, target: &Target) -> (Vec<String>, Losses) {
     let to = To { model: target.model, stream: request.stream, quirks: &target.quirks, abilities: &target.abilities };
     let (mut out, mut losses) = (Vec::new(), Losses::default());
     if let Err(unsayable) = target.speech.dialect().outbound.unwrap().encode(request, &to, &mut out, &mut losses) {
@@ -106,7 +107,12 @@ fn encode(request: &Request<'_>, asked: &Value, target: &Target) -> (Vec<String>
         Ok(body) => body,
         Err(error) => return (vec![format!("the encoded body is not JSON: {error}")], losses),
     };
-    let mut problems = coverage::uncovered(asked, &body, &losses, target.speech);
+    // Also as the caller is told: a block of the IR may be another part of the body.
+    let words = Speech::Chat.dialect().inbound.unwrap().words();
+    let mut teller = Teller::new(words, request, raw.as_bytes());
+    let mut named = losses.told(&mut |path| teller.tell(path));
+    losses.iter().for_each(|loss| named.add(loss.how, loss.path.clone()));
+    let mut problems = coverage::uncovered(asked, &body, &named, target.speech);
     problems.extend(coverage::spurious(asked, &losses));
     let model = match target.speech {
         Speech::Gemini => None,
