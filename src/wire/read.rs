@@ -233,7 +233,7 @@ impl<'b> MapAccess<'b> for Written<'b> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::json::{Extras, Number, Raw, Text, TextOr};
+    use crate::wire::json::{Number, Raw, Text, TextOr};
     use proptest::prelude::*;
     use serde_json::Value;
     use std::collections::BTreeMap;

@@ -114,7 +114,7 @@ impl Calls {
 pub(super) fn block(raw: Raw<'_>) -> Result<Read<'_>, Invalid> {
     let part: Part<'_> = raw.open()?;
     let plain = |content| Ok(Read { block: Block::new(content), answers: false });
-    let beside = |content, extras| Ok(Read { block: Block { content, cache: None, extras }, answers: false });
+    let beside = |content, extras| Ok(Read { block: Block::with(content, None, extras), answers: false });
     let mut extras = said(part.extras);
     if let Some(text) = part.text {
         return beside(Content::Text { text, citations: Vec::new() }, extras);
@@ -125,7 +125,7 @@ pub(super) fn block(raw: Raw<'_>) -> Result<Read<'_>, Invalid> {
             return plain(Content::Other { kind: SERVER_TOOL.into(), json: raw });
         }
         extras.0.append(&mut said(std::mem::take(&mut call.extras)).0);
-        return Ok(Read { block: Block { content: self::call(call), cache: None, extras }, answers });
+        return Ok(Read { block: Block::with(self::call(call), None, extras), answers });
     }
     if let Some(mut thought) = part.reasoning {
         extras.0.append(&mut said(std::mem::take(&mut thought.extras)).0);

@@ -130,5 +130,5 @@ fn whole_call(call: Call<'_>) -> Block<'_> {
         arguments,
         ..ToolCall::default()
     };
-    Block { content: Content::ToolCall(call), cache: None, extras }
+    Block::with(Content::ToolCall(call), None, extras)
 }
