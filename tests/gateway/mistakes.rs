@@ -303,7 +303,8 @@ fn media_that_a_provider_cannot_take_is_named() {
                 assert!(loss.is_some(), "{caller:?} to {voice:?}: lost in silence: {got}");
             } else {
                 let message = caller.refusal(&got, 400);
-                assert!(message.contains("content[1]") || got.text().contains("content[1]"), "{caller:?}: {got}");
+                let part = if caller == Caller::Gemini { "parts[1]" } else { "content[1]" };
+                assert!(message.contains(part) || got.text().contains(part), "{caller:?}: {got}");
             }
         }
     }
