@@ -1,5 +1,5 @@
-//! Translating: every caller's dialect in front of every provider's, processor time a request and a streamed chunk, and
-//! the order of a model's targets. At the end a table sets each pair beside Chat to Messages.
+//! Translating: every caller's dialect in front of every provider's, processor time a request and a streamed chunk.
+//! At the end a table sets each pair beside Chat to Messages.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench may fail loudly, and prints its table")]
 
@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkGroup, Criterion, criterion_group, measurement::WallTime};
 use portolan::dialect::{Abilities, Asked, DIALECTS, Dialect, Quirks, Shown, To};
 use portolan::ir::Losses;
-use portolan::policy::route::{Choice, Health, weighted_order};
 use portolan::wire::eventstream;
 use portolan::wire::frames::Decoder;
 
@@ -201,18 +200,6 @@ fn table() {
     }
 }
 
-fn routes(c: &mut Criterion) {
-    let mut group = c.benchmark_group("route");
-    for targets in [1, 10, 100, 1_000] {
-        let health: Vec<Health> = (0..targets).map(|_| Health::default()).collect();
-        let choices: Vec<Choice<'_>> = health.iter().map(|health| Choice { weight: 1, health }).collect();
-        let mut rng = fastrand::Rng::with_seed(1);
-        group.bench_function(format!("{targets} targets"), |b| {
-            b.iter(|| weighted_order(black_box(&choices), 1, &mut || rng.u64(..)).len());
-        });
-    }
-}
-
 fn short() -> Criterion {
     Criterion::default()
         .warm_up_time(Duration::from_millis(100))
@@ -220,7 +207,7 @@ fn short() -> Criterion {
         .sample_size(10)
 }
 
-criterion_group! { name = benches; config = short(); targets = requests, streams, routes }
+criterion_group! { name = benches; config = short(); targets = requests, streams }
 
 fn main() {
     benches();

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::{self, Catalogue, Outside, Snapshot};
+use crate::policy::Live;
 
 /// Prints problems to `err` and fails, or a summary to `out`.
 ///
@@ -17,7 +18,7 @@ pub fn run(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<ExitCode> {
-    match config::load(file, outside, catalogue) {
+    match config::load(file, outside, catalogue, &Live::default()) {
         Ok(snapshot) => {
             summary(&snapshot, out)?;
             writeln!(out, "{}: sound", file.display())?;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::config::{self, Catalogue, Snapshot};
+use crate::policy::Live;
 use crate::provider::catalog;
 
 /// What the built-in catalogue knows.
@@ -13,11 +14,11 @@ pub fn catalogue() -> Catalogue<'static> {
     }
 }
 
-/// Loads a configuration for serving.
+/// Loads a configuration for serving; its targets hold on to their state in `live`.
 ///
 /// # Errors
 /// Every problem as a line: `file:line:column: path: message`.
-pub fn snapshot(file: &Path) -> Result<Snapshot, Vec<String>> {
-    config::load(file, &super::outside(), &catalogue())
+pub fn snapshot(file: &Path, live: &Live) -> Result<Snapshot, Vec<String>> {
+    config::load(file, &super::outside(), &catalogue(), live)
         .map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }

@@ -16,6 +16,7 @@ pub mod keys;
 mod load;
 mod run;
 pub mod schema;
+mod targets;
 mod usage;
 
 /// Where the configuration is looked for when none is named.

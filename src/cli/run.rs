@@ -18,6 +18,8 @@ use pingora::services::listening::Service;
 use super::load;
 use crate::admin::{Admin, View};
 use crate::config::Snapshot;
+use crate::policy::Live;
+use crate::policy::route::Gate;
 use crate::proxy::tokens::Refresher;
 use crate::proxy::upkeep::{Drain, Reloader, Resolver, Retention, Source};
 use crate::proxy::{Gateway, Shared};
@@ -48,7 +50,8 @@ pub fn command(file: &Path, upgrade: bool) -> ExitCode {
 /// # Errors
 /// A line for each thing that stands in the way.
 fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
-    let loaded = load::snapshot(file)?;
+    let live = Arc::new(Live::default());
+    let loaded = load::snapshot(file, &live)?;
     let snapshot = Arc::new(loaded);
     let metrics = Metrics::new();
     telemetry::log::init(&snapshot.log, &metrics)
@@ -63,7 +66,7 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
         vec![format!("the kept responses in {} cannot be opened: {error}", snapshot.state_dir.display())]
     })?;
     let responses = Arc::new(responses);
-    let shared = Shared::new(snapshot.clone(), journal, Arc::new(ledger), responses, metrics);
+    let shared = Shared::new(snapshot.clone(), live.clone(), journal, Arc::new(ledger), responses, metrics);
 
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = snapshot.threads.unwrap_or(cores);
@@ -100,7 +103,7 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
     server.add_service(background_service("retention", Retention { shared: shared.clone() }));
     server.add_service(background_service("resolver", Resolver { shared: shared.clone() }));
     server.add_service(background_service("tokens", Refresher { shared: shared.clone() }));
-    let source = Arc::new(Files::new(file, &snapshot));
+    let source = Arc::new(Files::new(file, &snapshot, live));
     server.add_service(background_service("reloader", Reloader { shared: shared.clone(), source }));
     if let Some(address) = snapshot.sandbox {
         let listener = std::net::TcpListener::bind(address)
@@ -116,11 +119,12 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
 struct Files {
     file: PathBuf,
     all: std::sync::Mutex<Vec<PathBuf>>,
+    live: Arc<Live>,
 }
 
 impl Files {
-    fn new(file: &Path, snapshot: &Snapshot) -> Files {
-        Files { file: file.to_owned(), all: std::sync::Mutex::new(snapshot.index.files.clone()) }
+    fn new(file: &Path, snapshot: &Snapshot, live: Arc<Live>) -> Files {
+        Files { file: file.to_owned(), all: std::sync::Mutex::new(snapshot.index.files.clone()), live }
     }
 
     fn all(&self) -> std::sync::MutexGuard<'_, Vec<PathBuf>> {
@@ -140,7 +144,7 @@ impl Source for Files {
     }
 
     fn load(&self) -> Result<Snapshot, Vec<String>> {
-        let snapshot = load::snapshot(&self.file)?;
+        let snapshot = load::snapshot(&self.file, &self.live)?;
         *self.all() = snapshot.index.files.clone();
         Ok(snapshot)
     }
@@ -153,6 +157,7 @@ impl View for Window {
     fn metrics(&self) -> String {
         let shared = &self.0;
         shared.metrics.set_in_flight(shared.in_flight());
+        shared.metrics.set_waiting(shared.lines.waiting());
         shared.metrics.set_buffered(shared.buffered.bytes());
         shared.metrics.set_ledger_lag(shared.ledger.lag());
         let (journal, ledger) = (shared.journal.figures(), shared.ledger.figures());
@@ -170,7 +175,7 @@ impl View for Window {
         let now = shared.now().mono;
         for model in shared.served().snapshot.models.values() {
             for target in &model.targets {
-                let cooling = shared.live.health(&target.target.id).cooling_until(now).is_some();
+                let cooling = matches!(target.vitals.breaker.gate(now), Gate::Open { .. });
                 shared.metrics.set_target_state(&target.target.id, cooling);
             }
         }
@@ -189,16 +194,9 @@ impl View for Window {
             o.array("targets", |a| {
                 for model in models {
                     for target in &model.targets {
-                        let until = shared.live.health(&target.target.id).cooling_until(now);
                         a.object(|o| {
                             o.string("model", &model.name);
-                            o.string("target", &target.target.id);
-                            o.number("weight", u64::from(target.target.weight));
-                            o.string("state", if until.is_some() { "cooling" } else { "ok" });
-                            if let Some(until) = until {
-                                o.number("cooling_ms", until.saturating_sub(now) / 1_000);
-                            }
-                            o.bool("priced", target.price.is_some());
+                            super::targets::write(target, now, o);
                         });
                     }
                 }

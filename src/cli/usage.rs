@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::load;
-use crate::policy::price;
+use crate::policy::{Live, price};
 use crate::store::ledger::{GroupBy, Ledger, Query, UsageRow};
 use crate::store::usage;
 
@@ -23,7 +23,7 @@ pub struct Asked {
 /// # Errors
 /// The output cannot be written.
 pub fn run(file: &Path, asked: &Asked, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<ExitCode> {
-    let snapshot = match load::snapshot(file) {
+    let snapshot = match load::snapshot(file, &Live::default()) {
         Ok(snapshot) => snapshot,
         Err(lines) => {
             for line in lines {

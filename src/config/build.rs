@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::policy::{Live, queue};
 use crate::provider::Timeouts;
 use crate::wire::yaml::Node;
 
@@ -15,6 +16,7 @@ use super::file::{self, File, OneOrMany};
 use super::models::overridden;
 use super::problem::{Problem, Problems, Route};
 use super::providers::{Account, is_id};
+use super::routing::{self, Routing};
 use super::snapshot::{CostInBody, Currency, Index, Key, Limits, Log, Retry, Snapshot, tracing_level::Level};
 use super::value::{Decimal, Size, Span};
 use super::{Catalogue, Known, Outside, beside};
@@ -50,6 +52,8 @@ pub(super) struct Build<'b> {
     pub key_numbers: Vec<usize>,
     pub outside: &'b Outside<'b>,
     pub catalogue: &'b Catalogue<'b>,
+    pub live: &'b Live,
+    pub routing: Routing,
     pub at: &'b Path,
     pub problems: &'b mut Problems,
     pub remarks: Vec<Problem>,
@@ -60,6 +64,7 @@ impl Build<'_> {
     pub fn snapshot(mut self, file: File, version: String, files: Vec<PathBuf>) -> Snapshot {
         let (listen, admin, sandbox) = self.addresses(&file);
         let timeouts = self.timeouts(&file.timeouts, DEFAULT_TIMEOUTS, &Route::default().key("timeouts"));
+        self.routing = self.routing(&file.routing, &file.providers);
         let mut index = Index { files, ..Index::default() };
 
         let mut accounts = BTreeMap::new();
@@ -96,6 +101,11 @@ impl Build<'_> {
             threads: file.threads,
             limits,
             retry,
+            queue: queue::Rules {
+                size: file.queue.size.unwrap_or(256),
+                wait: file.queue.wait.map_or(Duration::from_secs(30), |span| span.0),
+            },
+            home: self.routing.home,
             drain,
             cost_in_body: match file.response.cost_in_body {
                 file::CostInBody::Never => CostInBody::Never,
@@ -244,6 +254,9 @@ impl Build<'_> {
             if key.tags.len() > 16 {
                 self.wrong(&route.key("tags"), "a key has 16 tags at most");
             }
+            let homes = std::mem::take(&mut self.routing.homes);
+            let home = key.home.as_ref().and_then(|home| self.home(&homes, home, &route.key("home")));
+            self.routing.homes = homes;
             let new = Key {
                 id: key.id.clone(),
                 project: key.project.clone(),
@@ -252,6 +265,11 @@ impl Build<'_> {
                 disabled: key.disabled,
                 strict: key.strict,
                 expires: key.expires.map(|moment| moment.0),
+                strategy: key.strategy.map(routing::strategy),
+                regions: key.regions.clone(),
+                attributes: self.attributes(&key.attributes, &route.key("attributes")),
+                home,
+                weight: key.weight,
             };
             if let Some(other) = keys.insert(key.secret_sha256.0, Arc::new(new)) {
                 let message =
@@ -277,6 +295,11 @@ impl Build<'_> {
             disabled: false,
             strict: false,
             expires: None,
+            strategy: None,
+            regions: Vec::new(),
+            attributes: Vec::new(),
+            home: None,
+            weight: 1,
         }))
     }
 

@@ -4,6 +4,10 @@
 //! here only when it does something; what the product will have later is an unknown field until then
 //! ([`super::schema`] says so by name).
 
+mod routing;
+
+pub use routing::{Balanced, By, Queue, Quota, Routing, Split, Strategy};
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -41,6 +45,10 @@ pub struct File {
     pub timeouts: Timeouts,
     /// How failing targets are tried again and left alone.
     pub retry: Retry,
+    /// How targets are chosen, where model, key and request do not say.
+    pub routing: Routing,
+    /// Calls that wait where no target of their model has room.
+    pub queue: Queue,
     pub shutdown: Shutdown,
     /// Where journal and ledger live; relative to the working directory. Default /var/lib/portolan.
     pub state_dir: Option<String>,
@@ -100,6 +108,10 @@ pub struct Provider {
     pub headers: BTreeMap<String, String>,
     /// Where it serves, for rules on residency: eu, us, ...
     pub region: Option<String>,
+    /// What may be relied on here: zero-retention, hipaa, ... Keys and requests may demand it.
+    pub attributes: Vec<String>,
+    /// What the provider lets each of the credentials do, over all models.
+    pub limits: Quota,
     pub timeouts: Timeouts,
     pub tls: Tls,
     pub http: Http,
@@ -274,9 +286,14 @@ pub struct Quirks {
 pub struct Model {
     /// Where it is served. At least one.
     pub targets: Vec<Target>,
-    /// How to choose among the targets.
-    #[serde(default)]
-    pub strategy: Strategy,
+    /// How to choose among the targets. Default: that of `routing`.
+    pub strategy: Option<Strategy>,
+    /// How much cost, latency and success count in `balanced`. Default: those of `routing`.
+    pub balanced: Option<Balanced>,
+    /// What keeps calls at one target in `sticky`, the first that a call has. Default: that of `routing`.
+    pub sticky: Option<Vec<By>>,
+    /// Parts of the calls for named groups of targets.
+    pub split: Option<Split>,
     /// Models to go on with, in order, when every target failed.
     #[serde(default)]
     pub fallback: Vec<String>,
@@ -285,14 +302,6 @@ pub struct Model {
     pub strict: bool,
     #[serde(default)]
     pub timeouts: Timeouts,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Strategy {
-    /// By weight.
-    #[default]
-    Weighted,
 }
 
 /// One model at one provider.
@@ -307,6 +316,18 @@ pub struct Target {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub weight: u32,
+    /// Place in `priority`, lowest first. Default: 1, or its place in the list where no target has one.
+    pub tier: Option<u32>,
+    /// Its arm of the model's `split`.
+    pub arm: Option<String>,
+    /// Where it serves. Default: the provider's.
+    pub region: Option<String>,
+    /// What may be relied on here, beside the provider's.
+    #[serde(default)]
+    pub attributes: Vec<String>,
+    /// What the provider lets each credential do with this model.
+    #[serde(default)]
+    pub limits: Quota,
     /// What the model can do, where it differs from the catalogue.
     pub abilities: Option<Abilities>,
     /// What it costs, instead of the catalogue's price.
@@ -379,6 +400,20 @@ pub struct Key {
     /// Refuses its calls where a target could not serve them without loss, and names what would be lost.
     #[serde(default)]
     pub strict: bool,
+    /// How to choose among targets, whatever the model says.
+    pub strategy: Option<Strategy>,
+    /// Where its calls may be served, fallbacks included. Default: anywhere.
+    #[serde(default)]
+    pub regions: Vec<String>,
+    /// What each target of its calls must have, fallbacks included.
+    #[serde(default)]
+    pub attributes: Vec<String>,
+    /// Where its callers are: a name of `routing.distances`.
+    pub home: Option<String>,
+    /// Its part where calls have to wait, relative to other keys. Default 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub weight: u32,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::dialect::Abilities;
+use crate::policy::Live;
 use crate::policy::price::Price;
 use crate::wire::yaml::{self, Node, Value};
 
@@ -20,6 +21,7 @@ mod models;
 pub mod problem;
 mod providers;
 mod quirks;
+mod routing;
 pub mod schema;
 pub mod secret;
 pub mod snapshot;
@@ -58,11 +60,16 @@ impl Catalogue<'static> {
     pub const EMPTY: Catalogue<'static> = Catalogue { find: &|_, _| None, models: &|_| Vec::new() };
 }
 
-/// Reads a configuration.
+/// Reads a configuration. Its targets hold on to their state in `live`.
 ///
 /// # Errors
 /// Everything that is wrong with it, in the order of files and lines; never empty.
-pub fn load(path: &Path, outside: &Outside<'_>, catalogue: &Catalogue<'_>) -> Result<Snapshot, Vec<Problem>> {
+pub fn load(
+    path: &Path,
+    outside: &Outside<'_>,
+    catalogue: &Catalogue<'_>,
+    live: &Live,
+) -> Result<Snapshot, Vec<Problem>> {
     let mut problems = Problems::default();
     let mut texts = Texts { outside, hash: Sha256::new(), bytes: 0, files: Vec::new() };
     let schema = schema::schema();
@@ -98,6 +105,8 @@ pub fn load(path: &Path, outside: &Outside<'_>, catalogue: &Catalogue<'_>) -> Re
         key_numbers,
         outside,
         catalogue,
+        live,
+        routing: routing::Routing::default(),
         at: path,
         problems: &mut problems,
         remarks,
@@ -115,7 +124,7 @@ pub fn from_text(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Sna
     let read = |asked: &Path| {
         if asked == path { Ok(text.as_bytes().to_vec()) } else { Err(std::io::ErrorKind::NotFound.into()) }
     };
-    load(path, &Outside { env, read: &read }, &Catalogue::EMPTY)
+    load(path, &Outside { env, read: &read }, &Catalogue::EMPTY, &Live::default())
 }
 
 /// Lower-case hex digits.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::dialect::Abilities;
 use crate::policy::price::{Price, Rates};
+use crate::policy::route::{Rules, Shares};
 use crate::provider::{Provider, Target, Timeouts};
 use crate::wire::yaml::{Node, Value};
 
@@ -13,7 +14,8 @@ use super::build::Build;
 use super::file::{self, File};
 use super::problem::{Route, did_you_mean};
 use super::providers::Account;
-use super::snapshot::{Index, LONGEST_NAME, Model, PricedTarget, fold};
+use super::routing::Place;
+use super::snapshot::{Index, LONGEST_NAME, Lacks, Model, PricedTarget, fold};
 use super::value::{Decimal, Span};
 
 /// Names the prices that come from the file.
@@ -33,18 +35,36 @@ impl Build<'_> {
             let Some((name, written)) = file.models.get_key_value(&name) else { continue };
             let (targets, unset) = self.targets(name, written, accounts);
             let own = &written.timeouts;
+            let route = Route::default().key("models").key(name);
+            let (rules, sticky) = self.rules(written, &route);
+            let split = self.split(name, written, &route);
             let any = own.connect.or(own.first_byte).or(own.answer).or(own.idle).or(own.total).is_some();
-            let timeouts = self.timeouts(own, timeouts, &Route::default().key("models").key(name).key("timeouts"));
+            let timeouts = self.timeouts(own, timeouts, &route.key("timeouts"));
             if !targets.is_empty() {
-                served.push((name, written, targets, any.then_some(timeouts)));
+                let shares = Shares::new(targets.iter().map(|target| target.target.weight));
+                let lacks = targets.iter().fold(Lacks::default(), |all, one| all.or(Lacks::of(&one.target.abilities)));
+                let model = Model {
+                    name: name.clone(),
+                    targets,
+                    shares,
+                    lacks,
+                    rules,
+                    sticky,
+                    split,
+                    usual: self.live.model(name),
+                    fallback: Vec::new(),
+                    strict: written.strict,
+                    timeouts: any.then_some(timeouts),
+                };
+                served.push((model, written));
             } else if !unset.is_empty() {
                 index.models_asleep.insert(name.clone(), unset);
             }
         }
-        for (_, _, targets, _) in &served {
-            for target in targets {
+        for (model, _) in &served {
+            for target in &model.targets {
                 let id = target.target.id.clone();
-                index.implicit.entry(id).or_insert_with_key(|id| Arc::new(alone(id, target)));
+                index.implicit.entry(id).or_insert_with_key(|id| Arc::new(self.alone(id, target)));
             }
         }
         for account in accounts.values() {
@@ -55,15 +75,14 @@ impl Build<'_> {
         self.references(file, accounts, index);
 
         let mut models = HashMap::new();
-        for (name, written, targets, timeouts) in served {
+        for (mut model, written) in served {
             let live = |other: &&String| {
                 !index.models_asleep.contains_key(*other)
                     && (file.models.contains_key(*other) || index.implicit.contains_key(*other))
             };
-            let fallback = written.fallback.iter().filter(live).cloned().collect();
-            let model = Model { name: name.clone(), targets, fallback, strict: written.strict, timeouts };
-            index.names.push(name.clone());
-            models.insert(name.clone(), Arc::new(model));
+            model.fallback = written.fallback.iter().filter(live).cloned().collect();
+            index.names.push(model.name.clone());
+            models.insert(model.name.clone(), Arc::new(model));
         }
         for name in &index.names {
             if let Some(model) = models.get(name) {
@@ -108,7 +127,8 @@ impl Build<'_> {
             match accounts.get(&target.provider) {
                 Some(Account::Live(provider)) => {
                     let timeouts = overridden(&written.timeouts, provider.timeouts);
-                    targets.push(Arc::new(self.target(provider, model, target, price, timeouts)));
+                    let place = self.place(written, number, target, provider, &route);
+                    targets.push(Arc::new(self.target(provider, model, target, price, timeouts, place)));
                 }
                 Some(Account::Asleep(variables)) => {
                     let new =
@@ -129,6 +149,7 @@ impl Build<'_> {
         written: &file::Target,
         price: Option<Price>,
         timeouts: Timeouts,
+        place: Place,
     ) -> PricedTarget {
         let (known, listed) = self.facts(provider, model);
         let abilities = written.abilities.as_ref().map_or(known.clone(), |own| Abilities {
@@ -143,7 +164,7 @@ impl Build<'_> {
         let id = format!("{}/{model}", provider.id);
         let target =
             Target { id, provider: Arc::clone(provider), model: model.to_owned(), weight: written.weight, abilities };
-        PricedTarget { target, price: price.or(listed), timeouts }
+        self.priced(target, price.or(listed), timeouts, place)
     }
 
     /// What the catalogue says.
@@ -165,8 +186,25 @@ impl Build<'_> {
             }
             let (abilities, price) = self.facts(provider, &model);
             let target = Target { id: id.clone(), provider: Arc::clone(provider), model, weight: 1, abilities };
-            let target = Arc::new(PricedTarget { target, price, timeouts: provider.timeouts });
-            index.implicit.insert(id.clone(), Arc::new(alone(&id, &target)));
+            let target = self.plain(target, price);
+            index.implicit.insert(id.clone(), Arc::new(self.alone(&id, &target)));
+        }
+    }
+
+    /// A model with one target, as it exists without being configured.
+    fn alone(&self, name: &str, target: &Arc<PricedTarget>) -> Model {
+        Model {
+            name: name.to_owned(),
+            targets: vec![Arc::clone(target)],
+            shares: Shares::new([1].into_iter()),
+            lacks: Lacks::of(&target.target.abilities),
+            rules: Rules::default(),
+            sticky: Vec::new(),
+            split: None,
+            usual: self.live.model(name),
+            fallback: Vec::new(),
+            strict: false,
+            timeouts: None,
         }
     }
 
@@ -262,17 +300,6 @@ fn members(node: &Node) -> impl Iterator<Item = (&str, &Node)> {
 /// The values of a list.
 fn items(node: &Node) -> impl Iterator<Item = &Node> {
     if let Value::List(items) = &node.value { items.iter() } else { [].iter() }
-}
-
-/// A model with one target, as it exists without being configured.
-fn alone(name: &str, target: &Arc<PricedTarget>) -> Model {
-    Model {
-        name: name.to_owned(),
-        targets: vec![Arc::clone(target)],
-        fallback: Vec::new(),
-        strict: false,
-        timeouts: None,
-    }
 }
 
 fn remember(folded: &mut HashMap<String, Arc<Model>>, name: &str, model: &Arc<Model>) {

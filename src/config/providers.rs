@@ -81,6 +81,7 @@ impl Build<'_> {
             headers,
             quirks,
             region: written.region.clone(),
+            attributes: self.attributes(&written.attributes, &route.key("attributes")),
             timeouts,
             tls,
             http: match written.http {
@@ -90,6 +91,17 @@ impl Build<'_> {
             },
             health_check,
         }))
+    }
+
+    /// Names of what may be relied on.
+    pub(super) fn attributes(&mut self, written: &[String], route: &Route) -> Vec<String> {
+        for (number, name) in written.iter().enumerate() {
+            if !is_id(name) {
+                let message = "an attribute is 1 to 64 letters, digits, dots, hyphens and underscores";
+                self.wrong(&route.index(number), message);
+            }
+        }
+        written.to_vec()
     }
 
     fn preset(&mut self, written: &file::Provider, route: &Route) -> Option<&'static Preset> {

@@ -15,10 +15,10 @@ use super::value;
 
 /// Fields that the product will have, by a field that tells the place: an operator who reads ahead gets a clear answer.
 const LATER: [(&str, &[&str]); 4] = [
-    ("providers", &["budgets", "cache", "guards", "projects", "queue", "rules", "teams", "users"]),
-    ("base_url", &["budget", "limits", "queue"]),
-    ("targets", &["budget", "cache", "guard", "limits", "region", "rules"]),
-    ("secret_sha256", &["budget", "cache", "limits", "regions", "team", "tier"]),
+    ("providers", &["budgets", "cache", "guards", "projects", "rules", "teams", "users"]),
+    ("base_url", &["budget", "queue"]),
+    ("targets", &["budget", "cache", "guard", "limits", "rules"]),
+    ("secret_sha256", &["budget", "cache", "limits", "team", "tier"]),
 ];
 
 /// Deepest chase of references; the schema itself is not recursive.

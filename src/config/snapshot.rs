@@ -10,8 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::problem::Problem;
-use crate::policy::auth;
+use crate::dialect::Abilities;
 use crate::policy::price::Price;
+use crate::policy::route::affinity::By;
+use crate::policy::route::{Average, Rules, Shares, Strategy, Vitals};
+use crate::policy::{Account, auth};
+use crate::policy::{queue, quota};
 use crate::provider::{Provider, Target, Timeouts};
 
 #[derive(Debug)]
@@ -26,6 +30,10 @@ pub struct Snapshot {
     pub threads: Option<usize>,
     pub limits: Limits,
     pub retry: Retry,
+    /// Of the lines of calls that wait for room.
+    pub queue: queue::Rules,
+    /// Where callers are whose key does not say: a place in [`PricedTarget::distances`].
+    pub home: Option<usize>,
     /// How long a graceful stop waits for streams.
     pub drain: Duration,
     pub cost_in_body: CostInBody,
@@ -184,6 +192,17 @@ pub mod tracing_level {
 pub struct Model {
     pub name: String,
     pub targets: Vec<Arc<PricedTarget>>,
+    /// Their weights.
+    pub shares: Shares,
+    /// What some of them are known to lack.
+    pub lacks: Lacks,
+    /// How to choose among them, where neither request nor key say.
+    pub rules: Rules,
+    /// What keeps calls at one target, where that is the strategy: the first that a call has.
+    pub sticky: Vec<By>,
+    pub split: Option<Split>,
+    /// Output tokens of its answers, of late. Outlives this snapshot.
+    pub usual: Arc<Average>,
     /// Models to go on with when every target failed, in order.
     pub fallback: Vec<String>,
     /// A lasting loss refuses the call.
@@ -200,6 +219,85 @@ pub struct PricedTarget {
     pub price: Option<Price>,
     /// The provider's, with what the model overrides.
     pub timeouts: Timeouts,
+    /// Outlives this snapshot.
+    pub vitals: Arc<Vitals>,
+    /// One for each credential of the provider, in their order; one where it has none. Never empty.
+    pub seats: Box<[Seat]>,
+    /// Of each credential, over all models; and with this one.
+    pub account_limits: quota::Limits,
+    pub limits: quota::Limits,
+    /// What providers say of their limits is worth remembering: there is another credential or target to go to.
+    pub learns: bool,
+    pub region: Option<String>,
+    pub attributes: Vec<String>,
+    /// Lowest first, in `priority`.
+    pub tier: u32,
+    /// Of [`Model::split`].
+    pub arm: Option<usize>,
+    /// Tells it from others where calls stick.
+    pub salt: u64,
+    /// From each home of `routing.distances`.
+    pub distances: Box<[u32]>,
+}
+
+/// What a model is known to lack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lacks {
+    pub tools: bool,
+    pub vision: bool,
+    pub schema: bool,
+}
+
+impl Lacks {
+    pub fn of(abilities: &Abilities) -> Lacks {
+        Lacks {
+            tools: abilities.tools == Some(false),
+            vision: abilities.vision == Some(false),
+            schema: abilities.structured_output == Some(false),
+        }
+    }
+
+    #[must_use]
+    pub fn or(self, other: Lacks) -> Lacks {
+        Lacks {
+            tools: self.tools || other.tools,
+            vision: self.vision || other.vision,
+            schema: self.schema || other.schema,
+        }
+    }
+}
+
+/// A credential at a target.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    /// The credential, whatever it is used for.
+    pub account: Arc<Account>,
+    /// The credential with this model.
+    pub here: Arc<Account>,
+}
+
+/// Parts of a model's calls for named groups of its targets.
+#[derive(Debug)]
+pub struct Split {
+    /// Names and parts.
+    pub arms: Vec<(String, u32)>,
+    pub sum: u64,
+    /// What keeps calls in one arm, the first that a call has; empty: each is drawn anew.
+    pub by: Vec<By>,
+    /// Two models do not put the same callers into their canaries.
+    pub salt: u64,
+}
+
+impl Split {
+    /// The arm of a uniform number below `sum`.
+    pub fn arm(&self, drawn: u64) -> usize {
+        let mut end = 0;
+        let found = self.arms.iter().position(|(_, part)| {
+            end += u64::from(*part);
+            drawn < end
+        });
+        found.unwrap_or(0)
+    }
 }
 
 /// A caller's credential.
@@ -215,6 +313,15 @@ pub struct Key {
     pub strict: bool,
     /// Unix seconds.
     pub expires: Option<u64>,
+    pub strategy: Option<Strategy>,
+    /// Where its calls may be served; empty: anywhere.
+    pub regions: Vec<String>,
+    /// What each of its targets must have.
+    pub attributes: Vec<String>,
+    /// Where its callers are: a place in [`PricedTarget::distances`].
+    pub home: Option<usize>,
+    /// Its part where calls have to wait.
+    pub weight: u32,
 }
 
 /// Whether a key may be used now.

@@ -13,11 +13,12 @@ use crate::policy::price::Rates;
 use crate::provider::AuthScheme;
 
 mod auth;
+mod routing;
 
 const QUICKSTART: &str = include_str!("../../conf/quickstart.yaml");
 
 /// The shipped files, each with the environment and the files that it needs.
-const SHIPPED: [(&str, &str); 8] = [
+const SHIPPED: [(&str, &str); 9] = [
     ("conf/quickstart.yaml", QUICKSTART),
     ("conf/portolan.yaml", include_str!("../../conf/portolan.yaml")),
     ("conf/examples/laptop.yaml", include_str!("../../conf/examples/laptop.yaml")),
@@ -26,6 +27,7 @@ const SHIPPED: [(&str, &str); 8] = [
     ("conf/examples/vertex.yaml", include_str!("../../conf/examples/vertex.yaml")),
     ("conf/examples/aws.yaml", include_str!("../../conf/examples/aws.yaml")),
     ("conf/examples/self-hosted.yaml", include_str!("../../conf/examples/self-hosted.yaml")),
+    ("conf/examples/routing.yaml", include_str!("../../conf/examples/routing.yaml")),
 ];
 
 fn with(files: &[(&str, &str)], env: &[(&str, &str)]) -> Result<Snapshot, Vec<Problem>> {
@@ -34,7 +36,7 @@ fn with(files: &[(&str, &str)], env: &[(&str, &str)]) -> Result<Snapshot, Vec<Pr
         found.map(|(_, text)| text.as_bytes().to_vec()).ok_or_else(|| ErrorKind::NotFound.into())
     };
     let env = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-    load(Path::new(files[0].0), &Outside { env: &env, read: &read }, &Catalogue::EMPTY)
+    load(Path::new(files[0].0), &Outside { env: &env, read: &read }, &Catalogue::EMPTY, &Live::default())
 }
 
 fn problems(text: &str) -> Vec<String> {
@@ -167,7 +169,8 @@ fn the_catalogue_fills_in_what_the_file_leaves_out() {
     let text = "providers: {local: {preset: ollama}, other: {preset: vllm}, off: {preset: openai}}\n\
                 models: {m: {targets: [{provider: local, model: llama-1, abilities: {vision: true}}, {provider: other}]}}\n";
     let read = |_: &Path| Ok(text.as_bytes().to_vec());
-    let snapshot = load(Path::new("f"), &Outside { env: &|_| None, read: &read }, &catalogue).unwrap();
+    let snapshot =
+        load(Path::new("f"), &Outside { env: &|_| None, read: &read }, &catalogue, &Live::default()).unwrap();
     let targets = &snapshot.model("m").unwrap().targets;
     assert_eq!(targets[0].target.abilities.context, Some(8192));
     assert_eq!(targets[0].target.abilities.vision, Some(true), "the file goes before the catalogue");
@@ -367,11 +370,14 @@ fn unusable_files_are_one_clear_problem() {
         Path::new("gone"),
         &Outside { env: &|_| None, read: &|_| Err(ErrorKind::NotFound.into()) },
         &Catalogue::EMPTY,
+        &Live::default(),
     );
     assert_eq!(gone.unwrap_err()[0].to_string(), "gone: cannot be read: entity not found");
     let bytes = |bytes: &'static [u8]| {
         let read = move |_: &Path| Ok(bytes.to_vec());
-        load(Path::new("f"), &Outside { env: &|_| None, read: &read }, &Catalogue::EMPTY).unwrap_err()[0].to_string()
+        load(Path::new("f"), &Outside { env: &|_| None, read: &read }, &Catalogue::EMPTY, &Live::default()).unwrap_err()
+            [0]
+        .to_string()
     };
     assert_eq!(bytes(b"a: 1\nb: \xff"), "f:2:1: not UTF-8 from here on: save the file as UTF-8");
     assert_eq!(bytes(b"- a"), "f:1:1: a configuration is a map of fields, such as `listen: ...`");
@@ -381,7 +387,8 @@ fn unusable_files_are_one_clear_problem() {
             .ends_with("Is a `${NAME}` in this line not in quotes?")
     );
     let huge = |_: &Path| Ok(vec![b'#'; BYTES + 1]);
-    let found = load(Path::new("f"), &Outside { env: &|_| None, read: &huge }, &Catalogue::EMPTY).unwrap_err();
+    let found = load(Path::new("f"), &Outside { env: &|_| None, read: &huge }, &Catalogue::EMPTY, &Live::default())
+        .unwrap_err();
     assert!(found[0].message.contains("50 MiB"));
 }
 

@@ -509,7 +509,8 @@ impl ErrorClass {
 }
 
 /// Members of a request body that are Portolan's own: read by the exchange, never sent to a provider.
-pub const CONTROLS: [&str; 8] = ["fallback", "cache", "timeout", "tags", "routing", "region", "priority", "strict"];
+pub const CONTROLS: [&str; 9] =
+    ["fallback", "cache", "timeout", "tags", "routing", "region", "attributes", "priority", "strict"];
 
 #[cfg(test)]
 mod tests {

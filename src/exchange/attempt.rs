@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::relay::{Facts, Terms};
-use super::{Call, Candidate, Refusal, Relay};
+use super::{Call, Candidate, Held, Refusal, Relay};
 use crate::config::Snapshot;
 use crate::dialect::words::Teller;
 use crate::dialect::{Dialect, To, Unsayable, template};
@@ -14,6 +14,7 @@ use crate::exchange::record::{self, Id, Intent, Settlement};
 use crate::ir::{Fault, Loss, Losses, Origin, Request, Usage};
 use crate::policy::Moment;
 use crate::policy::price::Nano;
+use crate::policy::route::Answered;
 use crate::wire::json::Invalid;
 use crate::wire::patch::Patch;
 
@@ -26,6 +27,8 @@ pub struct Attempt {
     /// Counts from 1 within the call.
     pub number: u32,
     pub candidate: Candidate,
+    /// Its claim on target and credential, until it is settled.
+    pub held: Option<Held>,
     /// Path and query at the provider, base path included but for the node's.
     pub path: String,
     pub body: Bytes,
@@ -74,7 +77,7 @@ impl Attempt {
     ///
     /// # Errors
     /// [`Unfit`] says whether another candidate may do.
-    pub fn prepare(making: &Making<'_>, candidate: Candidate) -> Result<Attempt, Unfit> {
+    pub fn prepare(making: &Making<'_>, candidate: Candidate, held: Held) -> Result<Attempt, Unfit> {
         let Making { snapshot, caller, call, .. } = *making;
         let target = &candidate.target.target;
         let provider = &target.provider;
@@ -175,6 +178,7 @@ impl Attempt {
             id: making.id,
             number: making.number,
             candidate,
+            held: Some(held),
             path,
             body,
             terms,
@@ -208,7 +212,19 @@ impl Attempt {
             reserve: target.price.as_ref().map_or(0, |price| price.worst_case(call.input_estimate, output)),
             input_estimate: call.input_estimate,
             config_version: Cow::Borrowed(&self.terms.snapshot.version),
-            tags: record::tags(&call.controls.tags),
+            tags: record::tags(&self.tags(call)),
+        }
+    }
+
+    /// The caller's tags, and the arm that the target is in.
+    fn tags<'a>(&self, call: &'a Call) -> Cow<'a, [(String, String)]> {
+        let tags = &call.controls.tags;
+        match self.candidate.arm() {
+            None => Cow::Borrowed(tags),
+            Some(arm) => {
+                let others = tags.iter().filter(|(name, _)| name != "arm").cloned();
+                Cow::Owned(others.chain([("arm".to_owned(), arm.to_owned())]).collect())
+            }
         }
     }
 
@@ -246,6 +262,31 @@ impl Attempt {
     /// What was lost so far, on the way there and back.
     pub fn losses(&self) -> impl Iterator<Item = &Loss> {
         self.losses.iter().chain(self.facts().into_iter().flat_map(|facts| facts.losses.iter()))
+    }
+
+    /// An answer came through, and teaches something of its target; `whole`: its end is the answer's. Says whether that
+    /// ended a cooling.
+    pub fn worked(&mut self, call: &Call, whole: bool, now: Moment) -> bool {
+        let answered = self.answered(call, whole, now);
+        if answered.output != 0 && whole {
+            self.candidate.model.usual.add(now.mono, answered.output as f32);
+        }
+        self.held.as_mut().is_some_and(|held| held.worked(now.mono, &answered))
+    }
+
+    fn answered(&self, call: &Call, whole: bool, now: Moment) -> Answered {
+        // A count says nothing of how long an answer takes.
+        if call.count {
+            return Answered::default();
+        }
+        let usage = self.usage(call).map(|(usage, _)| usage).unwrap_or_default();
+        Answered {
+            first_us: self.first.filter(|_| call.stream).map_or(0, |first| first.since(self.started)),
+            total_us: if whole { now.since(self.started) } else { 0 },
+            input: usage.input,
+            output: usage.output,
+            cached: usage.cached,
+        }
     }
 
     /// What the journal is told when the attempt is over.

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use super::Refusal;
 use crate::config::snapshot::Limits;
 use crate::dialect::{Asked, CONTROLS, Reads};
+use crate::policy::queue::Urgency;
+use crate::policy::route::Strategy;
 use crate::wire::json::{Invalid, Kind, Number, Raw, Text};
 use crate::wire::scan::{self, Members, ScanError};
 
@@ -57,6 +59,14 @@ pub struct Controls {
     pub tags: Vec<(String, String)>,
     /// Regions the call may be served in; empty: any.
     pub region: Vec<String>,
+    /// What its target must have.
+    pub attributes: Vec<String>,
+    /// How to choose among targets.
+    pub routing: Option<Strategy>,
+    /// Among the calls of its key, where they wait.
+    pub urgency: Urgency,
+    /// The session that the call is part of, by a header.
+    pub session: Option<String>,
     /// A lasting loss refuses the call.
     pub strict: bool,
     /// Asked for, and not yet heeded: named as losses.
@@ -223,15 +233,14 @@ impl Controls {
             return Err(invalid("tags", "at most 32 tags of at most 256 bytes"));
         }
 
-        if let Some(raw) = at.raw("region") {
-            controls.region = match raw.kind() {
-                Kind::String => raw.read().map(|one| vec![one]),
-                _ => raw.read(),
+        controls.region = at.names("region", header("x-portolan-region"))?;
+        controls.attributes = at.names("attributes", header("x-portolan-attributes"))?;
+        controls.session = match header("x-portolan-session").map(str::trim) {
+            Some(session) if session.len() > LONGEST_TAG => {
+                return Err(invalid("x-portolan-session", "longer than 256 bytes"));
             }
-            .map_err(|_| invalid("region", "expected an array of region names"))?;
-        } else if let Some(list) = header("x-portolan-region") {
-            controls.region = split(list);
-        }
+            session => session.filter(|session| !session.is_empty()).map(str::to_owned),
+        };
 
         controls.strict = match (at.bool("strict")?, header("x-portolan-strict")) {
             (Some(strict), _) => strict,
@@ -240,12 +249,27 @@ impl Controls {
             (None, Some(_)) => return Err(invalid("strict", "expected true or false")),
         };
 
-        if at.raw("routing").is_some() || header("x-portolan-routing").is_some() {
-            controls.unheeded.push("routing");
+        let routing = match at.raw("routing") {
+            Some(raw) => Some(raw.read::<String>().map_err(|_| invalid("routing", "expected the name of a strategy"))?),
+            None => header("x-portolan-routing").map(|name| name.trim().to_owned()),
+        };
+        if let Some(name) = routing {
+            let found = Strategy::named(&name).ok_or_else(|| {
+                let names = Strategy::ALL.map(Strategy::name).join(", ");
+                invalid("routing", &format!("unknown strategy: expected one of {names}"))
+            })?;
+            controls.routing = Some(found);
         }
-        if at.raw("priority").is_some() || header("x-portolan-priority").is_some() {
-            controls.unheeded.push("priority");
-        }
+        let priority = match at.raw("priority") {
+            Some(raw) => Some(raw.read::<String>().map_err(|_| invalid("priority", "expected high, normal or low"))?),
+            None => header("x-portolan-priority").map(|name| name.trim().to_owned()),
+        };
+        controls.urgency = match priority.as_deref() {
+            Some("high") => Urgency::High,
+            Some("normal") | None => Urgency::Normal,
+            Some("low") => Urgency::Low,
+            Some(_) => return Err(invalid("priority", "expected high, normal or low")),
+        };
         if at.raw("cache").is_some() || header("x-portolan-cache").is_some_and(|mode| mode.trim() != "off") {
             controls.unheeded.push("cache");
         }
@@ -266,6 +290,16 @@ impl Body<'_> {
 
     fn bool(&self, name: &'static str) -> Result<Option<bool>, Refusal> {
         self.raw(name).map(|raw| raw.read().map_err(|_| invalid(name, "expected true or false"))).transpose()
+    }
+
+    /// A name or a list of names, from the member or else from the header.
+    fn names(&self, name: &'static str, header: Option<&str>) -> Result<Vec<String>, Refusal> {
+        let Some(raw) = self.raw(name) else { return Ok(header.map(split).unwrap_or_default()) };
+        let read = match raw.kind() {
+            Kind::String => raw.read().map(|one| vec![one]),
+            _ => raw.read(),
+        };
+        read.map_err(|_| invalid(name, "expected an array of names"))
     }
 
     /// The caller's bound of generated tokens: the first of these members that is there.
@@ -356,7 +390,7 @@ mod tests {
     fn what_routes_and_bills_is_read() {
         let call = read(
             r#"{"model":"m\u0031","messages":[{}],"stream":true,"stream_options":{"include_usage":true},"max_tokens":5,"max_completion_tokens":7,
-               "fallback":["a","b"],"timeout":1.5,"tags":{"x":"y"},"region":["eu"]}"#,
+               "fallback":["a","b"],"timeout":1.5,"tags":{"x":"y"},"region":["eu"],"attributes":"zdr","routing":"balanced"}"#,
         )
         .unwrap();
         assert_eq!(call.model, "m1");
@@ -366,6 +400,7 @@ mod tests {
         assert_eq!(call.controls.timeout, Some(Duration::from_millis(1_500)));
         assert_eq!(call.controls.tags, [("x".into(), "y".into())]);
         assert_eq!(call.controls.region, ["eu"]);
+        assert_eq!((call.controls.attributes, call.controls.routing), (vec!["zdr".into()], Some(Strategy::Balanced)));
     }
 
     #[test]
@@ -393,6 +428,11 @@ mod tests {
             (r#"{"model":"m","timeout":1e9}"#, "timeout"),
             (r#"{"model":"m","fallback":"x"}"#, "fallback"),
             (r#"{"model":"m","tags":{"a":1}}"#, "tags"),
+            (r#"{"model":"m","routing":"fastest"}"#, "routing"),
+            (r#"{"model":"m","routing":5}"#, "routing"),
+            (r#"{"model":"m","priority":"now"}"#, "priority"),
+            (r#"{"model":"m","region":5}"#, "region"),
+            (r#"{"model":"m","attributes":[1]}"#, "attributes"),
             (r#"{"model":"m","model":"n"}"#, "model"),
             (r#"{"model":"m","mod\u0065l":"n"}"#, "model"),
         ] {

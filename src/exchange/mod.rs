@@ -5,10 +5,13 @@
 //! [`Relay`] chunk by chunk; [`Attempt::settlement`] tells what it cost. Each step takes the value of the one before,
 //! so a wrong order does not compile. Bytes, time and randomness come as arguments: a whole call runs in a test.
 
+mod affinity;
+pub mod allowance;
 pub mod attempt;
 mod call;
 pub mod conversation;
 pub mod estimate;
+pub mod held;
 pub mod models;
 mod needs;
 pub mod paths;
@@ -21,7 +24,8 @@ use std::sync::Arc;
 
 pub use attempt::{Attempt, Making, Unfit};
 pub use call::{Call, Controls, Earlier, Said};
-pub use plan::{Candidate, Plan, Step};
+pub use held::Held;
+pub use plan::{Candidate, Plan, Step, attribute};
 pub use refusal::Refusal;
 pub use relay::{Form, Relay, Sent, Terms};
 

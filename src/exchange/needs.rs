@@ -6,6 +6,7 @@
 use memchr::memmem;
 
 use super::Call;
+use crate::config::snapshot::Lacks;
 use crate::dialect::Abilities;
 
 /// How members that hold pictures, and schemas for the answer, begin in the dialects of callers. A quoted word of a
@@ -37,10 +38,17 @@ pub struct Needs {
 }
 
 impl Needs {
-    pub fn of(call: &Call) -> Needs {
+    /// What some target lacks is looked for, and nothing else.
+    pub fn of(call: &Call, lacks: Lacks) -> Needs {
         let has = |marks: &[&str]| marks.iter().any(|mark| memmem::find(&call.body, mark.as_bytes()).is_some());
-        let tools = call.members.raw(&call.body, "tools").is_some_and(|tools| !matches!(tools.get(), "[]" | "null"));
-        Needs { tools, vision: has(&PICTURES), schema: has(&SCHEMAS), input: call.input_estimate }
+        let tools = lacks.tools
+            && call.members.raw(&call.body, "tools").is_some_and(|tools| !matches!(tools.get(), "[]" | "null"));
+        Needs {
+            tools,
+            vision: lacks.vision && has(&PICTURES),
+            schema: lacks.schema && has(&SCHEMAS),
+            input: call.input_estimate,
+        }
     }
 
     /// Whether a model may have all of it. What is not known of a model counts as there.

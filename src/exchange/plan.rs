@@ -1,36 +1,74 @@
-//! Whereto: the ordered candidates of one call, and which of them comes next.
+//! Whereto: which target a call goes to next, among those of the asked model and of its fallbacks.
+//!
+//! Nothing is put in order beforehand. Each choice is made when it is needed, among what can take the call then: first
+//! those that are well and able, model by model; then those that are left alone, soonest back first, since a model whose
+//! every target fails is still tried rather than refused by us; then those that are known to lack something. Only what a
+//! provider has asked for itself, a time to be left alone, is kept to.
+
+mod why;
+
+pub use why::Why;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::held::{self, Cooled, Held, Ready};
 use super::needs::Needs;
-use super::{Call, Refusal};
+use super::{Call, Refusal, affinity};
 use crate::config::Snapshot;
-use crate::config::snapshot::{Key, Model, PricedTarget, Retry};
+use crate::config::snapshot::{Key, Lacks, Model, PricedTarget, Retry};
 use crate::ir::{Fault, FaultKind};
-use crate::policy::route::{self, Choice, Cooling, Health};
-use crate::policy::{Live, Moment};
+use crate::policy::Moment;
+use crate::policy::route::affinity::{Hash, draw};
+use crate::policy::route::{self, Ask, Cooling, Entry, Rules, Strategy};
+
+/// Output tokens that a call is counted with beforehand, where it says nothing, and at most.
+const OUTPUT: (u64, u64) = (400, 4_096);
+/// Choices of a target that another call then claims first.
+const CLAIMS: u32 = 4;
+/// Longest wait for a target that asked to be left alone, where nothing else is left.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One target a call may go to, under the model that led to it.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     pub model: Arc<Model>,
     pub target: Arc<PricedTarget>,
-    pub health: Arc<Health>,
+    pub why: Why,
 }
 
-/// The candidates in order, and how far the call has got.
+impl Candidate {
+    /// The arm of the model's split that its target is in.
+    pub fn arm(&self) -> Option<&str> {
+        let (name, _) = self.model.split.as_ref()?.arms.get(self.why.arm?)?;
+        Some(name)
+    }
+}
+
+/// The models in order, and how far the call has got.
 #[derive(Debug)]
 pub struct Plan {
-    candidates: Vec<Candidate>,
-    /// Index of the candidate to try next.
-    next: usize,
-    /// Tries already spent on it.
+    call: Arc<Call>,
+    key: Arc<Key>,
+    asked: Arc<Model>,
+    fallback: Vec<Arc<Model>>,
+    home: Option<usize>,
+    /// Of the asked model.
+    arm: Option<usize>,
+    needs: Option<Needs>,
+    /// Model and place of what is tried now.
+    current: Option<(usize, usize)>,
+    /// It is tried once more.
+    again: bool,
+    /// Those that are out of the question from now on.
+    done: Vec<(usize, usize)>,
+    /// Tries already spent on the current one.
     tries_here: u32,
     /// Tries of the whole call.
     pub tried: u32,
     /// Pause to take before the next try.
     wait: Duration,
+    started: u64,
     /// When the whole call must be over, in monotonic microseconds.
     pub deadline: u64,
     /// The call's bound as it was given, for the message.
@@ -43,82 +81,105 @@ pub struct Plan {
 #[derive(Debug)]
 pub enum Step {
     /// Pause, then try this candidate.
-    Try { candidate: Candidate, wait: Duration },
+    Try { candidate: Candidate, held: Held, wait: Duration },
+    /// Nothing has room: come back then (monotonic microseconds; `u64::MAX`: when a call is over).
+    Wait { until: u64 },
     /// Nothing is left.
     Over(Refusal),
 }
 
+/// What a look for the next target found.
+enum Found {
+    Target(Candidate, Held),
+    Full { until: u64 },
+    Stated { until: u64, limited: bool },
+    Nothing,
+}
+
 impl Plan {
-    /// Orders the targets of the asked model and of its fallbacks.
+    /// The models that the call may go to: the asked one and its fallbacks.
     ///
     /// # Errors
-    /// The model, or a fallback the caller named, does not exist, is not allowed to this key, or has no target in the
-    /// regions asked for.
+    /// The model, or a fallback the caller named, does not exist, is not allowed to this key, or no target is where, or
+    /// has what, call and key demand.
     pub fn make(
         snapshot: &Snapshot,
-        live: &Live,
-        key: &Key,
-        call: &Call,
+        key: &Arc<Key>,
+        call: &Arc<Call>,
         now: Moment,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<Plan, Refusal> {
         let asked = find(snapshot, key, &call.model)?;
-        let mut candidates = Vec::with_capacity(asked.targets.len());
-        add(&mut candidates, &asked, live, call, now, random);
-        match &call.controls.fallback {
-            Some(names) => {
-                for name in names {
-                    add(&mut candidates, &find(snapshot, key, name)?, live, call, now, random);
-                }
-            }
-            None => {
-                for name in &asked.fallback {
-                    // The operator's own chain: what this key may not use is passed over, not an error of the caller's.
-                    if let Ok(model) = find(snapshot, key, name) {
-                        add(&mut candidates, &model, live, call, now, random);
-                    }
-                }
-            }
-        }
-        // Whatever is cooling comes after everything that is not, fallbacks included, and what is known to lack something
-        // that the request needs after all else; sorting keeps the order otherwise.
-        if candidates.len() > 1 {
-            let needs = Needs::of(call);
-            candidates.sort_by_key(|candidate| {
-                let able = needs.met_by(&candidate.target.target.abilities);
-                (!able, candidate.health.cooling_until(now.mono).is_some())
-            });
-        }
-        let Some(first) = candidates.first() else {
-            return Err(Refusal::NoRegion { regions: call.controls.region.join(", ") });
+        let fallback = match &call.controls.fallback {
+            Some(names) => names.iter().map(|name| find(snapshot, key, name)).collect::<Result<_, _>>()?,
+            // The operator's own chain: what this key may not use is passed over, not an error of the caller's.
+            None => asked.fallback.iter().filter_map(|name| find(snapshot, key, name).ok()).collect(),
         };
-        let configured = first.model.timeouts.unwrap_or(first.target.timeouts).total;
-        let total = call.controls.timeout.map_or(configured, |asked| asked.min(configured));
-        Ok(Plan {
-            next: 0,
+        let arm = asked.split.as_ref().map(|split| {
+            let drawn = if split.by.is_empty() {
+                random().checked_rem(split.sum).unwrap_or(0)
+            } else {
+                draw(affinity::of(call, key, &split.by).0, split.salt, split.sum)
+            };
+            split.arm(drawn)
+        });
+        let mut plan = Plan {
+            call: call.clone(),
+            key: key.clone(),
+            asked,
+            fallback,
+            home: key.home.or(snapshot.home),
+            arm,
+            needs: None,
+            current: None,
+            again: false,
+            done: Vec::new(),
             tries_here: 0,
             tried: 0,
             wait: Duration::ZERO,
-            deadline: now.mono.saturating_add(micros(total)),
-            total,
+            started: now.mono,
+            deadline: 0,
+            total: Duration::ZERO,
             retry: snapshot.retry,
             last: None,
-            candidates,
-        })
+        };
+        let first = plan.places().find(|(number, place)| plan.open(*number, *place).is_some());
+        let Some((model, target)) = first.and_then(|(number, place)| {
+            let model = plan.model(number)?.clone();
+            let target = model.targets.get(place)?.clone();
+            Some((model, target))
+        }) else {
+            return Err(plan.nowhere());
+        };
+        plan.bound(&model, &target);
+        Ok(plan)
     }
 
     /// The next candidate, or why there is none.
-    pub fn next(&mut self, now: Moment) -> Step {
+    pub fn next(&mut self, now: Moment, random: &mut dyn FnMut() -> u64) -> Step {
         if self.wait > self.left(now) || self.left(now).is_zero() {
             return Step::Over(self.over_time());
         }
         if self.tried >= self.retry.total_tries {
             return Step::Over(self.exhausted());
         }
-        let Some(candidate) = self.candidates.get(self.next).cloned() else { return Step::Over(self.exhausted()) };
-        self.tries_here += 1;
-        self.tried += 1;
-        Step::Try { candidate, wait: std::mem::take(&mut self.wait) }
+        let found = self.same(now.mono, random).unwrap_or_else(|| self.look(now.mono, random));
+        match found {
+            Found::Target(candidate, held) => {
+                if self.tried == 0 {
+                    self.bound(&candidate.model, &candidate.target);
+                }
+                self.tries_here += 1;
+                self.tried += 1;
+                Step::Try { candidate, held, wait: std::mem::take(&mut self.wait) }
+            }
+            Found::Full { until } if self.last.is_none() => Step::Wait { until },
+            Found::Full { until } | Found::Stated { until, .. } if self.short(until, now) => Step::Wait { until },
+            _ if self.last.is_some() => Step::Over(self.exhausted()),
+            Found::Full { until } => Step::Over(self.resting(until, true, now)),
+            Found::Stated { until, limited } => Step::Over(self.resting(until, limited, now)),
+            Found::Nothing => Step::Over(self.exhausted()),
+        }
     }
 
     /// The current candidate cannot take this request at all; it costs no try. `refusal` is told if no other can.
@@ -129,15 +190,19 @@ impl Plan {
 
     /// The current try failed. Whether there is another one to make.
     pub fn failed(&mut self, fault: Fault, now: Moment, random: u64) -> bool {
-        let retry_same = fault.kind.may_retry_same() && self.tries_here < self.retry.tries;
-        let others = self.next + 1 < self.candidates.len();
         let more = self.tried < self.retry.total_tries;
-        let go_on = if retry_same && more && !(others && fault.retry_after.is_some()) {
+        let others = self.others(now.mono);
+        let retry_same = fault.kind.may_retry_same() && self.tries_here < self.retry.tries;
+        let go_on = if more && held::blames_credential(fault.kind) && self.has_another_credential(now.mono) {
+            self.again = true;
+            true
+        } else if retry_same && more && !(others && fault.retry_after.is_some()) {
             let pause = route::pause(self.tries_here, self.retry.pause, self.retry.max_pause, random);
             // A stated time is waited out if the call has that long; otherwise trying sooner would be hammering.
             let wait = fault.retry_after.map_or(pause, |stated| pause.max(stated));
-            if wait <= self.left(now).min(self.retry.max_pause.max(Duration::from_secs(5))) {
+            if wait <= self.left(now).min(self.retry.max_pause.max(PATIENCE)) {
                 self.wait = wait;
+                self.again = true;
                 true
             } else {
                 self.skip();
@@ -151,12 +216,6 @@ impl Plan {
         };
         self.last = Some(fault);
         go_on && !self.left(now).is_zero()
-    }
-
-    /// A repetition at the same candidate at once, that does not count against it: a pooled connection was stale.
-    pub fn again(&mut self) {
-        self.tries_here = self.tries_here.saturating_sub(1);
-        self.tried = self.tried.saturating_sub(1);
     }
 
     /// Time left of the whole call.
@@ -183,11 +242,262 @@ impl Plan {
         Refusal::Deadline { seconds: self.total.as_secs_f64(), last: self.last.clone() }
     }
 
+    /// The refusal of a call that no target has room for before that moment.
+    pub fn resting(&self, until: u64, limited: bool, now: Moment) -> Refusal {
+        let wait = if until == u64::MAX { 1_000_000 } else { until.saturating_sub(now.mono) };
+        Refusal::Resting { retry_after: Duration::from_micros(wait), limited }
+    }
+
+    /// Sets the deadline by the target that the call begins with.
+    fn bound(&mut self, model: &Model, target: &PricedTarget) {
+        let configured = model.timeouts.unwrap_or(target.timeouts).total;
+        self.total = self.call.controls.timeout.map_or(configured, |asked| asked.min(configured));
+        self.deadline = self.started.saturating_add(micros(self.total));
+    }
+
+    /// The current target once more, where that was decided.
+    fn same(&mut self, now: u64, random: &mut dyn FnMut() -> u64) -> Option<Found> {
+        if !std::mem::take(&mut self.again) {
+            return None;
+        }
+        let (number, place) = self.current?;
+        let model = self.model(number)?.clone();
+        let target = model.targets.get(place)?.clone();
+        let held = Held::force(&target, now, self.tokens(), random);
+        let why = Why { of: model.targets.len(), ..Why::default() };
+        Some(Found::Target(Candidate { model, target, why }, held))
+    }
+
+    fn look(&mut self, now: u64, random: &mut dyn FnMut() -> u64) -> Found {
+        let tokens = self.tokens();
+        let several = !self.fallback.is_empty() || self.asked.targets.len() > 1;
+        if several && self.needs.is_none() {
+            let models = std::iter::once(&self.asked).chain(&self.fallback);
+            let lacks = models.fold(Lacks::default(), |lacks, model| lacks.or(model.lacks));
+            self.needs = Some(Needs::of(&self.call, lacks));
+        }
+        let mut stated: Option<(u64, bool)> = None;
+        for able in [true, false] {
+            for number in 0..=self.fallback.len() {
+                for _ in 0..CLAIMS {
+                    let Some((place, why)) = self.choose(number, able, now, tokens, random) else { break };
+                    let Some((model, target)) = self.at(number, place) else { break };
+                    if let Some(held) = Held::take(target, now, tokens, random) {
+                        let candidate = Candidate { model: model.clone(), target: target.clone(), why };
+                        self.current = Some((number, place));
+                        return Found::Target(candidate, held);
+                    }
+                }
+            }
+            // None is ready: which of them is soonest, and what keeps it?
+            let (mut full, mut resting): (Option<u64>, Option<(u64, usize, usize)>) = (None, None);
+            for (number, place) in self.places() {
+                let Some(target) = self.open(number, place).filter(|target| self.is_able(target) == able) else {
+                    continue;
+                };
+                match held::ready(target, now, tokens) {
+                    Ready::Now => {}
+                    Ready::Full { until } => full = Some(full.map_or(until, |other| other.min(until))),
+                    Ready::Resting { until, stated: true, limited } => {
+                        if stated.is_none_or(|(other, _)| until < other) {
+                            stated = Some((until, limited));
+                        }
+                    }
+                    Ready::Resting { until, .. } => {
+                        if resting.is_none_or(|(other, ..)| until < other) {
+                            resting = Some((until, number, place));
+                        }
+                    }
+                }
+            }
+            if let Some(until) = full {
+                return Found::Full { until };
+            }
+            if let Some((_, number, place)) = resting
+                && let Some((model, target)) = self.at(number, place)
+            {
+                let held = Held::force(target, now, tokens, random);
+                let strategy = self.rules(model).strategy;
+                let why = Why { strategy, of: model.targets.len(), resting: true, ..Why::default() };
+                let candidate = Candidate { model: model.clone(), target: target.clone(), why };
+                self.current = Some((number, place));
+                return Found::Target(candidate, held);
+            }
+            if !several {
+                break;
+            }
+        }
+        match stated {
+            Some((until, limited)) => Found::Stated { until, limited },
+            None => Found::Nothing,
+        }
+    }
+
+    /// A choice among the targets of a model that are ready.
+    fn choose(
+        &self,
+        number: usize,
+        able: bool,
+        now: u64,
+        tokens: u64,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Option<(usize, Why)> {
+        let model = self.model(number)?;
+        let rules = self.rules(model);
+        let (affinity, by) = match rules.strategy {
+            Strategy::Sticky => {
+                let (hash, by) = affinity::of(&self.call, &self.key, &model.sticky);
+                (hash, Some(by))
+            }
+            _ => (0, None),
+        };
+        let usual = model.usual.get().unwrap_or(OUTPUT.0 as f32);
+        let output = self.call.max_output.map_or(usual, |most| usual.min(most as f32));
+        let ask = Ask { stream: self.call.stream, input: self.call.input_estimate, output, affinity, now };
+        let entry = |place: usize, arm: Option<usize>| {
+            let target = self.open(number, place)?;
+            let fits = arm.is_none_or(|arm| target.arm == Some(arm)) && self.is_able(target) == able;
+            if !fits || held::ready(target, now, tokens) != Ready::Now {
+                return None;
+            }
+            let tier = match (rules.strategy, self.home) {
+                (Strategy::Nearest, home) => home.and_then(|home| target.distances.get(home)).copied().unwrap_or(0),
+                _ => target.tier,
+            };
+            Some(Entry {
+                vitals: &target.vitals,
+                price: target.price.as_ref(),
+                weight: target.target.weight,
+                tier,
+                salt: target.salt,
+            })
+        };
+        let arm = self.arm.filter(|_| number == 0);
+        let chosen = route::choose(&rules, &ask, &model.shares, |place| entry(place, arm), random).or_else(|| {
+            // Where an arm has nothing left the others stand in: better than no answer.
+            arm.and_then(|_| route::choose(&rules, &ask, &model.shares, |place| entry(place, None), random))
+        })?;
+        let arm = model.targets.get(chosen.place).and_then(|target| target.arm).filter(|_| model.split.is_some());
+        let of = model.targets.len();
+        let why = Why { strategy: rules.strategy, score: chosen.score, of, arm, by, resting: false };
+        Some((chosen.place, why))
+    }
+
+    fn rules(&self, model: &Model) -> Rules {
+        let own = model.rules;
+        Rules { strategy: self.call.controls.routing.or(self.key.strategy).unwrap_or(own.strategy), ..own }
+    }
+
+    fn model(&self, number: usize) -> Option<&Arc<Model>> {
+        match number.checked_sub(1) {
+            None => Some(&self.asked),
+            Some(number) => self.fallback.get(number),
+        }
+    }
+
+    fn at(&self, number: usize, place: usize) -> Option<(&Arc<Model>, &Arc<PricedTarget>)> {
+        let model = self.model(number)?;
+        Some((model, model.targets.get(place)?))
+    }
+
+    /// All targets by model and place.
+    fn places(&self) -> impl Iterator<Item = (usize, usize)> + use<'_> {
+        let count = |number| self.model(number).map_or(0, |model| model.targets.len());
+        (0..=self.fallback.len()).flat_map(move |number| (0..count(number)).map(move |place| (number, place)))
+    }
+
+    /// The target of a place, if the call may go there and has not been there.
+    fn open(&self, number: usize, place: usize) -> Option<&Arc<PricedTarget>> {
+        let (_, target) = self.at(number, place)?;
+        (!self.done.contains(&(number, place)) && self.in_region(target) && self.has_attributes(target))
+            .then_some(target)
+    }
+
+    fn in_region(&self, target: &PricedTarget) -> bool {
+        [&self.call.controls.region, &self.key.regions]
+            .into_iter()
+            .all(|regions| regions.is_empty() || target.region.as_ref().is_some_and(|region| regions.contains(region)))
+    }
+
+    fn has_attributes(&self, target: &PricedTarget) -> bool {
+        let mut wanted = self.call.controls.attributes.iter().chain(&self.key.attributes);
+        wanted.all(|attribute| target.attributes.contains(attribute))
+    }
+
+    fn is_able(&self, target: &PricedTarget) -> bool {
+        self.needs.is_none_or(|needs| needs.met_by(&target.target.abilities))
+    }
+
+    /// Why no target may serve the call at all.
+    fn nowhere(&self) -> Refusal {
+        let mut regions: Vec<_> = self.call.controls.region.iter().map(String::as_str).collect();
+        if regions.is_empty() {
+            regions.extend(self.key.regions.iter().map(String::as_str));
+        }
+        let mut somewhere = self.places().filter_map(|(number, place)| self.at(number, place));
+        if somewhere.all(|(_, target)| !self.in_region(target)) {
+            return Refusal::NoRegion { regions: regions.join(", ") };
+        }
+        let wanted = self.call.controls.attributes.iter().chain(&self.key.attributes);
+        Refusal::NoAttributes { attributes: wanted.map(String::as_str).collect::<Vec<_>>().join(", ") }
+    }
+
+    /// Whether another target than the current one may be tried: one that has not asked to be left alone, and has room.
+    fn others(&self, now: u64) -> bool {
+        let tokens = self.tokens();
+        self.places().filter(|at| Some(*at) != self.current).any(|(number, place)| {
+            self.open(number, place).is_some_and(|target| {
+                !matches!(held::ready(target, now, tokens), Ready::Full { .. } | Ready::Resting { stated: true, .. })
+            })
+        })
+    }
+
+    fn has_another_credential(&self, now: u64) -> bool {
+        let current = self.current.and_then(|(number, place)| self.at(number, place));
+        current
+            .is_some_and(|(_, target)| target.seats.len() > 1 && held::ready(target, now, self.tokens()) == Ready::Now)
+    }
+
+    /// Which line it waits in where nothing has room: the model, and the targets of it that it may go to, where not all.
+    pub fn line(&self) -> (String, u64) {
+        let bound = |names: &[String]| !names.is_empty();
+        let controls = &self.call.controls;
+        let bounds = [&controls.region, &controls.attributes, &self.key.regions, &self.key.attributes];
+        let mut targets = 0;
+        if bounds.into_iter().any(|names| bound(names)) {
+            let open = self.places().filter(|(number, place)| self.open(*number, *place).is_some());
+            let hash = open.fold(Hash::default(), |hash, (number, place)| {
+                hash.with(&number.to_le_bytes()).with(&place.to_le_bytes())
+            });
+            targets = hash.finish();
+        }
+        (self.asked.name.clone(), targets)
+    }
+
+    /// Tokens that the call is counted with until it is known.
+    pub fn tokens(&self) -> u64 {
+        let (usual, most) = OUTPUT;
+        self.call.input_estimate.saturating_add(self.call.max_output.unwrap_or(usual).min(most))
+    }
+
+    fn short(&self, until: u64, now: Moment) -> bool {
+        let wait = Duration::from_micros(until.saturating_sub(now.mono));
+        wait <= self.left(now).min(self.retry.max_pause.max(PATIENCE))
+    }
+
     fn skip(&mut self) {
-        self.next += 1;
+        if let Some(current) = self.current.take() {
+            self.done.push(current);
+        }
+        self.again = false;
         self.tries_here = 0;
         self.wait = Duration::ZERO;
     }
+}
+
+/// A failed attempt, attributed: what is left alone from now on.
+pub fn attribute(held: &mut Held, fault: &Fault, now: Moment, plan: &Plan) -> Option<Cooled> {
+    held.failed(fault, now.mono, plan.cooling())
 }
 
 fn find(snapshot: &Snapshot, key: &Key, name: &str) -> Result<Arc<Model>, Refusal> {
@@ -201,27 +511,9 @@ fn find(snapshot: &Snapshot, key: &Key, name: &str) -> Result<Arc<Model>, Refusa
     Ok(model.clone())
 }
 
-fn add(
-    candidates: &mut Vec<Candidate>,
-    model: &Arc<Model>,
-    live: &Live,
-    call: &Call,
-    now: Moment,
-    random: &mut dyn FnMut() -> u64,
-) {
-    let regions = &call.controls.region;
-    let allowed = |target: &PricedTarget| {
-        regions.is_empty() || target.target.provider.region.as_ref().is_some_and(|region| regions.contains(region))
-    };
-    let targets: Vec<_> = model.targets.iter().filter(|t| allowed(t)).map(|t| (t, live.health(&t.target.id))).collect();
-    let choices: Vec<_> =
-        targets.iter().map(|(t, health)| Choice { weight: t.target.weight, health: health.as_ref() }).collect();
-    for index in route::weighted_order(&choices, now.mono, random) {
-        let Some((target, health)) = targets.get(index) else { continue };
-        candidates.push(Candidate { model: model.clone(), target: (*target).clone(), health: health.clone() });
-    }
-}
-
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

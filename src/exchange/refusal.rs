@@ -69,6 +69,15 @@ pub enum Refusal {
     NoRegion {
         regions: String,
     },
+    /// No target has all that the call, or its key, demands.
+    NoAttributes {
+        attributes: String,
+    },
+    /// Every target asked to be left alone for a while (`limited`: for its rate limit), or its quota is spent.
+    Resting {
+        retry_after: Duration,
+        limited: bool,
+    },
     Draining,
     /// The journal cannot be written: what cannot be metered is not served.
     LedgerUnavailable,
@@ -105,7 +114,10 @@ impl Refusal {
             | Refusal::Invalid(_)
             | Refusal::Unsayable(_)
             | Refusal::Strict { .. }
-            | Refusal::NoRegion { .. } => ErrorClass::InvalidRequest,
+            | Refusal::NoRegion { .. }
+            | Refusal::NoAttributes { .. } => ErrorClass::InvalidRequest,
+            Refusal::Resting { limited: true, .. } => ErrorClass::RateLimit,
+            Refusal::Resting { limited: false, .. } => ErrorClass::Overloaded,
             Refusal::UnknownResponse { named: true, .. } | Refusal::NothingToCancel => ErrorClass::InvalidRequest,
             Refusal::UnknownResponse { named: false, .. } => ErrorClass::NotFound,
             Refusal::StoreUnavailable => ErrorClass::Overloaded,
@@ -156,6 +168,9 @@ impl Refusal {
             Refusal::Uncounted => "no_token_count",
             Refusal::Strict { .. } => "lossy_translation",
             Refusal::NoRegion { .. } => "no_target_in_region",
+            Refusal::NoAttributes { .. } => "no_target_with_attributes",
+            Refusal::Resting { limited: true, .. } => "rate_limit_exceeded",
+            Refusal::Resting { limited: false, .. } => "overloaded",
             Refusal::Draining => "draining",
             Refusal::LedgerUnavailable => "ledger_unavailable",
             Refusal::Overloaded { .. } => "overloaded",
@@ -172,6 +187,7 @@ impl Refusal {
             Refusal::Invalid(invalid) if !invalid.path.is_empty() => Some(&invalid.path),
             Refusal::Unsayable(unsayable) => Some(&unsayable.path),
             Refusal::NoRegion { .. } => Some("region"),
+            Refusal::NoAttributes { .. } => Some("attributes"),
             Refusal::UnknownResponse { named: true, .. } => Some("previous_response_id"),
             Refusal::Failed { fault, .. } => fault.param.as_deref(),
             _ => None,
@@ -237,6 +253,15 @@ impl Refusal {
             Refusal::NoRegion { regions } => {
                 format!("No target of this model is in the region {}.", clip(regions, 100))
             }
+            Refusal::NoAttributes { attributes } => {
+                format!("No target of this model that may be used has all of: {}.", clip(attributes, 100))
+            }
+            Refusal::Resting { limited: true, .. } => {
+                "The rate limits of this model's providers are spent. Try again when they have had time.".into()
+            }
+            Refusal::Resting { limited: false, .. } => {
+                "Every provider of this model has asked to be left alone for a while. Try again then.".into()
+            }
             Refusal::Draining => "This gateway is shutting down. Try again: another one takes over.".into(),
             Refusal::LedgerUnavailable => {
                 "Usage cannot be recorded right now, so the call was not made. Try again shortly.".into()
@@ -260,7 +285,7 @@ impl Refusal {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Refusal::Draining | Refusal::LedgerUnavailable | Refusal::StoreUnavailable => Some(Duration::from_secs(1)),
-            Refusal::Overloaded { retry_after } => Some(*retry_after),
+            Refusal::Overloaded { retry_after } | Refusal::Resting { retry_after, .. } => Some(*retry_after),
             Refusal::Failed { fault, .. } => match fault.kind {
                 FaultKind::RateLimited => Some(fault.retry_after.unwrap_or(Duration::from_secs(1))),
                 _ => fault.retry_after,
@@ -295,6 +320,9 @@ impl Refusal {
             Refusal::Uncounted => "uncounted",
             Refusal::Strict { .. } => "strict",
             Refusal::NoRegion { .. } => "no_region",
+            Refusal::NoAttributes { .. } => "no_attributes",
+            Refusal::Resting { limited: true, .. } => "quota_spent",
+            Refusal::Resting { limited: false, .. } => "resting",
             Refusal::Draining => "draining",
             Refusal::LedgerUnavailable => "ledger_unavailable",
             Refusal::Overloaded { .. } => "overloaded",

@@ -5,12 +5,15 @@
 
 pub mod auth;
 pub mod price;
+pub mod queue;
+pub mod quota;
 pub mod route;
 
 use dashmap::DashMap;
 use std::sync::Arc;
 
-use route::Health;
+use quota::Quota;
+use route::{Average, Breaker, Vitals};
 
 /// An instant as the exchange is told it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,18 +31,50 @@ impl Moment {
     }
 }
 
-/// State that outlives snapshots: a reload never forgives a failing target or a benched credential.
+/// State that outlives snapshots: a reload never forgives a failing target or a benched credential. A snapshot holds what
+/// is its own, so nothing is looked up by name in a call.
 #[derive(Debug, Default)]
 pub struct Live {
-    health: DashMap<String, Arc<Health>>,
+    targets: DashMap<String, Arc<Vitals>>,
+    accounts: DashMap<String, Arc<Account>>,
+    models: DashMap<String, Arc<Average>>,
+}
+
+/// What is known of a credential, for all models or for one: may it, and has it room.
+#[derive(Debug, Default)]
+pub struct Account {
+    /// Open while the credential is refused, or its quota is spent without a word of how much is left.
+    pub bench: Breaker,
+    pub quota: Quota,
 }
 
 impl Live {
-    /// The health of a target or a credential, made on first sight. Resolved at config load, not per call.
-    pub fn health(&self, id: &str) -> Arc<Health> {
-        if let Some(health) = self.health.get(id) {
-            return health.clone();
-        }
-        self.health.entry(id.to_owned()).or_default().clone()
+    /// A target's, made on first sight.
+    pub fn target(&self, id: &str) -> Arc<Vitals> {
+        found(&self.targets, id)
     }
+
+    /// A credential's, or a credential's at one model, made on first sight.
+    pub fn account(&self, id: &str) -> Arc<Account> {
+        found(&self.accounts, id)
+    }
+
+    /// The output tokens of a model's answers, made on first sight.
+    pub fn model(&self, name: &str) -> Arc<Average> {
+        found(&self.models, name)
+    }
+
+    /// Forgets what no snapshot has any more.
+    pub fn forget(&self) {
+        self.targets.retain(|_, vitals| Arc::strong_count(vitals) > 1);
+        self.accounts.retain(|_, account| Arc::strong_count(account) > 1);
+        self.models.retain(|_, usual| Arc::strong_count(usual) > 1);
+    }
+}
+
+fn found<T: Default>(map: &DashMap<String, Arc<T>>, id: &str) -> Arc<T> {
+    if let Some(found) = map.get(id) {
+        return found.clone();
+    }
+    map.entry(id.to_owned()).or_default().clone()
 }

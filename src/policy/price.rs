@@ -53,6 +53,15 @@ impl Price {
         narrow(rounded(tokens).saturating_add(u128::from(request)))
     }
 
+    /// What a call is expected to cost, in nano-dollars, for a choice among targets: near enough, never for a bill.
+    /// `cached` is the part of the input that is read from the provider's cache, 0 to 1.
+    pub fn expected(&self, input: f32, cached: f32, output: f32) -> f32 {
+        let rates = if self.tiers.is_empty() { &self.rates } else { self.rates_at(input as u64) };
+        let read = input * cached;
+        let tokens = (input - read) * rates.input as f32 + read * rates.cached as f32 + output * rates.output as f32;
+        tokens / MILLION as f32 + rates.request as f32
+    }
+
     /// The rates for a prompt of so many tokens.
     fn rates_at(&self, input: u64) -> &Rates {
         self.tiers.iter().rev().find(|(above, _)| input > *above).map_or(&self.rates, |(_, rates)| rates)

@@ -49,6 +49,8 @@ pub struct Provider {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub quirks: Quirks,
     pub region: Option<String>,
+    /// What may be relied on here: zero-retention, ...
+    pub attributes: Vec<String>,
     pub timeouts: Timeouts,
     pub tls: Tls,
     pub http: HttpVersions,

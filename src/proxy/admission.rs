@@ -140,18 +140,18 @@ async fn generate(session: &mut Session, ctx: &mut Ctx, said: &Said<'_>) -> Resu
     }
     let call = Arc::new(call);
     let Some(key) = ctx.key.clone() else { return Err(Some(Refusal::Bug { what: "a call without a key" })) };
-    let plan = Plan::make(&snapshot, &ctx.shared.live, &key, &call, ctx.started, &mut || fastrand::u64(..))?;
+    let plan = Plan::make(&snapshot, &key, &call, ctx.started, &mut || fastrand::u64(..))?;
 
-    let total_by = ctx.shared.instant(plan.deadline);
     ctx.call = Some(call);
     ctx.plan = Some(plan);
     // The first attempt is prepared here, so that a request that no target can take is refused without a connection
     // being spent, and with the caller's own kept.
-    let attempt = match super::dispatch::next(ctx) {
+    let attempt = match super::dispatch::first(session, ctx).await {
         Ok(attempt) => attempt,
-        Err(Refusal::Uncounted) => return estimate(session, ctx).await,
-        Err(refusal) => return Err(Some(refusal)),
+        Err(Some(Refusal::Uncounted)) => return estimate(session, ctx).await,
+        Err(refusal) => return Err(refusal),
     };
+    let total_by = ctx.shared.instant(ctx.plan.as_ref().map_or(0, |plan| plan.deadline));
     ctx.prepared = Some(attempt);
 
     let gate = Gate::new(total_by, keep_alive(ctx));

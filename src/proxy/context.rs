@@ -19,7 +19,7 @@ use crate::dialect::{Dialect, openai_chat};
 use crate::exchange::conversation::Keeper;
 use crate::exchange::paths::Operation;
 use crate::exchange::record::Id;
-use crate::exchange::{Attempt, Call, Plan, Refusal};
+use crate::exchange::{self, Attempt, Call, Plan, Refusal};
 use crate::ir::Fault;
 use crate::policy::Moment;
 use crate::provider::Grant;
@@ -145,17 +145,18 @@ impl Ctx {
     pub fn attempt_failed(&mut self, fault: Fault) -> bool {
         let now = self.shared.now();
         let Some(mut current) = self.current.take() else { return false };
-        let health = &current.attempt.candidate.health;
-        if let Some(plan) = &mut self.plan
-            && fault.kind.blames_target()
-            && let Some(pause) = health.failed(now.mono, plan.cooling(), fault.retry_after)
+        if let (Some(plan), Some(held)) = (&self.plan, &mut current.attempt.held)
+            && let Some(cooled) = exchange::attribute(held, &fault, now, plan)
         {
-            events::TargetCooled { target: &current.attempt.candidate.target.target.id, kind: fault.kind, pause }
-                .emit(&self.shared.metrics);
+            let target = &current.attempt.candidate.target.target;
+            let credential = cooled.credential.and_then(|place| target.provider.credentials.get(place));
+            let (target, pause) = (target.id.as_str(), cooled.pause);
+            let credential = credential.map(|credential| credential.name.as_str());
+            events::TargetCooled { target, credential, kind: fault.kind, pause }.emit(&self.shared.metrics);
         }
         current.attempt.fault = Some(fault.clone());
         let committed = current.attempt.committed();
-        self.settle(&current.attempt, fault.kind.name(), committed, now);
+        self.settle(&mut current.attempt, fault.kind.name(), committed, now);
         self.broken = committed.then_some(current.attempt);
         let Some(plan) = &mut self.plan else { return false };
         plan.failed(fault, now, fastrand::u64(..)) && !committed
@@ -163,16 +164,19 @@ impl Ctx {
 
     /// The current attempt is over: well, or because nobody waits for it any more.
     pub fn attempt_over(&mut self, outcome: &'static str, served: bool) {
-        let Some(current) = self.current.take() else { return };
+        let Some(mut current) = self.current.take() else { return };
         let now = self.shared.now();
-        if served && current.attempt.candidate.health.succeeded() {
+        if served
+            && let Some(call) = &self.call
+            && current.attempt.worked(call, outcome == "ok", now)
+        {
             events::TargetRecovered { target: &current.attempt.candidate.target.target.id }.emit(&self.shared.metrics);
         }
-        self.settle(&current.attempt, outcome, served, now);
+        self.settle(&mut current.attempt, outcome, served, now);
         self.broken = served.then_some(current.attempt);
     }
 
-    fn settle(&mut self, attempt: &Attempt, outcome: &str, served: bool, now: Moment) {
+    fn settle(&mut self, attempt: &mut Attempt, outcome: &str, served: bool, now: Moment) {
         let Some(call) = &self.call else { return };
         let settlement = attempt.settlement(outcome, served, call, now);
         // A count of tokens is free, and was not dispatched as billable.
@@ -196,6 +200,14 @@ impl Ctx {
             for loss in attempt.losses() {
                 self.shared.metrics.losses_by_field.count(client, provider, loss);
             }
+        }
+        if let (Some(mut held), Some(usage)) = (attempt.held.take(), settlement.usage) {
+            held.used(usage.total());
+        }
+        self.shared.lines.wake();
+        if let Some(arm) = attempt.candidate.arm() {
+            let labels = [attempt.candidate.model.name.as_str(), arm, outcome];
+            self.shared.metrics.arm_attempts.with_label_values(&labels).inc();
         }
         self.outcome.usage = settlement.usage;
         self.outcome.cost = self.outcome.cost.saturating_add(settlement.cost);

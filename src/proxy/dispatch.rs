@@ -1,6 +1,5 @@
 //! Attempts: choosing the next one, sending it, and what to do when it fails.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::http::RequestHeader;
@@ -11,24 +10,33 @@ use tokio::time::Instant;
 
 use super::context::{Ctx, Dispatched};
 use super::peer::Peer;
-use super::{downstream, heads, relaying, reply, stop};
+use super::{downstream, heads, relaying, reply, stop, waiting};
 use crate::dialect::Asked;
-use crate::exchange::{Attempt, Making, Refusal, Step, Unfit};
+use crate::exchange::{Attempt, Held, Making, Refusal, Step, Unfit};
 use crate::ir::{Fault, FaultKind};
-use crate::provider::{Credential, Provider};
+use crate::provider::Provider;
 use crate::telemetry::access_log::Finished;
 use crate::telemetry::events;
 
-/// The next attempt that can be made, prepared, and the pause to take before it.
-pub fn next_after_pause(ctx: &mut Ctx) -> Result<(Box<Attempt>, Duration), Refusal> {
+/// What is to be done next.
+enum Next {
+    /// This attempt, prepared, after a pause.
+    Attempt(Box<Attempt>, Duration),
+    /// Nothing before that moment (monotonic microseconds; `u64::MAX`: before a call is over).
+    Wait(u64),
+}
+
+/// The next attempt that can be made.
+fn next(ctx: &mut Ctx) -> Result<Next, Refusal> {
     let mut unfit: Option<Refusal> = None;
     loop {
         let now = ctx.shared.now();
         let (Some(plan), Some(call)) = (&mut ctx.plan, &ctx.call) else {
             return Err(Refusal::Bug { what: "an attempt without a plan" });
         };
-        let (candidate, wait) = match plan.next(now) {
-            Step::Try { candidate, wait } => (candidate, wait),
+        let (candidate, held, wait) = match plan.next(now, &mut || fastrand::u64(..)) {
+            Step::Try { candidate, held, wait } => (candidate, held, wait),
+            Step::Wait { until } => return Ok(Next::Wait(until)),
             // Where no target could be given the request at all, the first reason is the caller's to read.
             Step::Over(refusal) => return Err(unfit.unwrap_or(refusal)),
         };
@@ -42,8 +50,8 @@ pub fn next_after_pause(ctx: &mut Ctx) -> Result<(Box<Attempt>, Duration), Refus
             id: ctx.shared.new_id(now),
             now,
         };
-        match Attempt::prepare(&making, candidate) {
-            Ok(attempt) => return Ok((Box::new(attempt), wait)),
+        match Attempt::prepare(&making, candidate, held) {
+            Ok(attempt) => return Ok(Next::Attempt(Box::new(attempt), wait)),
             Err(Unfit::Request(refusal)) => return Err(refusal),
             Err(Unfit::Target(refusal)) => {
                 unfit.get_or_insert(refusal);
@@ -53,9 +61,27 @@ pub fn next_after_pause(ctx: &mut Ctx) -> Result<(Box<Attempt>, Duration), Refus
     }
 }
 
-/// The first attempt of a call, which is never paused before.
-pub fn next(ctx: &mut Ctx) -> Result<Box<Attempt>, Refusal> {
-    next_after_pause(ctx).map(|(attempt, _)| attempt)
+/// The first attempt of a call, which is never paused before; it may have to wait for room.
+///
+/// # Errors
+/// There is none to be made; `None`: the client is gone.
+pub async fn first(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Attempt>, Option<Refusal>> {
+    let mut place = None;
+    // Boxed: few calls wait, and the others should not carry what that takes.
+    if waiting::is_crowded(ctx) {
+        Box::pin(waiting::room(session, ctx, ctx.started.mono, &mut place)).await?;
+    }
+    loop {
+        match next(ctx)? {
+            Next::Attempt(attempt, _) => {
+                if let Some(place) = place {
+                    place.served();
+                }
+                return Ok(attempt);
+            }
+            Next::Wait(until) => Box::pin(waiting::room(session, ctx, until, &mut place)).await?,
+        }
+    }
 }
 
 /// Pingora's `upstream_peer`: the next attempt, journalled, and where it connects to.
@@ -63,11 +89,17 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>>
     loop {
         let mut attempt = match ctx.prepared.take() {
             Some(attempt) => attempt,
-            None => {
-                let (attempt, wait) = next_after_pause(ctx).map_err(|refusal| stop(ctx, refusal))?;
-                pause(session, ctx, wait).await?;
-                attempt
-            }
+            None => match next(ctx).map_err(|refusal| stop(ctx, refusal))? {
+                Next::Attempt(attempt, wait) => {
+                    pause(session, ctx, wait, std::future::pending()).await?;
+                    attempt
+                }
+                Next::Wait(until) => {
+                    let wait = Duration::from_micros(until.saturating_sub(ctx.shared.now().mono));
+                    pause(session, ctx, wait, std::future::pending()).await?;
+                    continue;
+                }
+            },
         };
         let renewed = attempt.number <= ctx.attempts;
         // The first one was prepared this very moment.
@@ -93,7 +125,8 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>>
         let Some(way) = ctx.served.way(&provider.id).cloned() else {
             return Err(stop(ctx, Refusal::Bug { what: "a provider without a way to it" }));
         };
-        let credential = credential(provider, ctx).map(|credential| credential.header.clone());
+        let place = attempt.held.as_ref().map_or(0, Held::credential);
+        let credential = provider.credentials.get(place).map(|credential| credential.header.clone());
         let mut grant = None;
         if provider.source.is_some() {
             if let Some(holder) = ctx.served.holder(&provider.id).cloned() {
@@ -107,6 +140,9 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>>
         }
         match way.upstream.peer(&timeouts).await {
             Ok(Peer { peer, place }) => {
+                if let Some(held) = &mut attempt.held {
+                    held.sent();
+                }
                 if let Some(gate) = &ctx.gate {
                     let first_by = if attempt.terms.call.stream { timeouts.first_byte } else { timeouts.answer };
                     gate.begin(Instant::now() + first_by, timeouts.idle);
@@ -362,25 +398,13 @@ fn journal(ctx: &mut Ctx, attempt: &Attempt) -> Result<()> {
     Ok(())
 }
 
-/// The provider's credential whose turn it is, passing over those that the provider has refused of late.
-fn credential<'p>(provider: &'p Provider, ctx: &Ctx) -> Option<&'p Credential> {
-    match provider.credentials.as_slice() {
-        [] => None,
-        [one] => Some(one),
-        several => {
-            let now = ctx.shared.now().mono;
-            let start = usize::try_from(fastrand::u32(..)).unwrap_or(0);
-            let turn = |step: usize| several.get((start + step) % several.len());
-            (0..several.len())
-                .filter_map(turn)
-                .find(|credential| ctx.shared.live.health(&credential.name).cooling_until(now).is_none())
-                .or_else(|| turn(0))
-        }
-    }
-}
-
-/// Waits before a further try, unless the client goes away or the deadline passes meanwhile.
-async fn pause(session: &mut Session, ctx: &mut Ctx, wait: Duration) -> Result<()> {
+/// Waits so long, or until it is woken, unless the client goes away or the deadline passes meanwhile.
+pub async fn pause(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    wait: Duration,
+    woken: impl Future<Output = ()>,
+) -> Result<()> {
     if wait.is_zero() {
         return Ok(());
     }
@@ -389,6 +413,7 @@ async fn pause(session: &mut Session, ctx: &mut Ctx, wait: Duration) -> Result<(
     }
     tokio::select! {
         () = tokio::time::sleep(wait) => Ok(()),
+        () = woken => Ok(()),
         gone = session.downstream_session.read_body_or_idle(true) => match gone {
             Ok(_) => Ok(()),
             Err(error) if *error.etype() == downstream::DEADLINE => {
@@ -405,20 +430,10 @@ async fn pause(session: &mut Session, ctx: &mut Ctx, wait: Duration) -> Result<(
     }
 }
 
-/// A provider's credential was refused: it is left alone, where there is another, or renewed, where it can be.
-pub fn bench_credential(ctx: &Ctx, provider: &Arc<Provider>, header: Option<&http::HeaderValue>) {
+/// A provider's credential was refused: it is renewed, where it can be.
+pub fn renew_grant(ctx: &Ctx, provider: &Provider) {
     let grant = ctx.current.as_ref().and_then(|current| current.grant.as_ref());
     if let (Some(grant), Some(holder)) = (grant, ctx.served.holder(&provider.id)) {
         holder.refused(grant, ctx.shared.now().unix_ms);
-    }
-    if provider.credentials.len() < 2 {
-        return;
-    }
-    let Some(plan) = &ctx.plan else { return };
-    let used = provider.credentials.iter().find(|credential| Some(&credential.header.1) == header);
-    if let Some(credential) = used {
-        let mut rule = plan.cooling();
-        rule.failures = 1;
-        ctx.shared.live.health(&credential.name).failed(ctx.shared.now().mono, rule, None);
     }
 }

@@ -17,6 +17,7 @@ mod responses;
 mod state;
 pub mod tokens;
 pub mod upkeep;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;

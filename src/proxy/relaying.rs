@@ -12,7 +12,7 @@ use super::dispatch;
 use super::heads;
 use super::reply::{self, REQUEST_ID};
 use crate::dialect::{Asked, anthropic};
-use crate::exchange::{Form, Refusal, Relay, Sent, estimate};
+use crate::exchange::{Attempt, Form, Refusal, Relay, Sent, allowance, estimate};
 use crate::ir::{Fault, FaultKind};
 use crate::policy::price;
 
@@ -27,6 +27,14 @@ pub fn upstream_head(head: &ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     }
     let attempt = &mut current.attempt;
     attempt.status = head.status.as_u16();
+    if attempt.candidate.target.learns
+        && let Some(held) = &attempt.held
+    {
+        let said = |name: &str| head.headers.get(name)?.to_str().ok();
+        let now = ctx.shared.now();
+        let (requests, tokens) = allowance::read(&said, now.unix_ms);
+        held.learn(now.mono, requests, tokens);
+    }
     let sent = Sent::by(content_type(head));
     if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         // We asked for identity; what is packed all the same cannot be read for usage, so it is no answer.
@@ -146,7 +154,7 @@ fn name_call(headers: &mut HeaderMap, ctx: &Ctx) {
         put(&names::LOSS, &attempt.losses.header());
     }
     headers.insert(&names::CACHE, HeaderValue::from_static("off"));
-    headers.insert(&names::ROUTE, HeaderValue::from_static(route(ctx)));
+    headers.insert(&names::ROUTE, route(ctx, attempt));
     headers.insert(&names::ATTEMPTS, ctx.attempts.into());
     if let Ok(id) = HeaderValue::from_str(&ctx.request_id) {
         headers.entry(own_request_id(ctx)).or_insert(id);
@@ -174,8 +182,23 @@ mod names {
     pub static ANTHROPIC_REQUEST: HeaderName = HeaderName::from_static("request-id");
 }
 
-fn route(ctx: &Ctx) -> &'static str {
-    if ctx.attempts > 1 { "weighted;fallback" } else { "weighted" }
+/// Why this target.
+fn route(ctx: &Ctx, attempt: &Attempt) -> HeaderValue {
+    let why = attempt.candidate.why;
+    match (why.is_plain(), ctx.attempts > 1) {
+        (true, false) => return HeaderValue::from_static("weighted"),
+        (true, true) => return HeaderValue::from_static("weighted;fallback"),
+        _ => {}
+    }
+    let mut text = why.to_string();
+    if let Some(arm) = attempt.candidate.arm() {
+        text.push_str(";arm=");
+        text.push_str(arm);
+    }
+    if ctx.attempts > 1 {
+        text.push_str(";fallback");
+    }
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(why.strategy.name()))
 }
 
 /// What is known of a whole answer only when its body is: cost, and losses of the way back.
@@ -220,7 +243,7 @@ fn read_error(error: &ErrorBody, raw: &[u8], ctx: &Ctx) -> Option<Fault> {
     scrub(&mut fault, ctx);
     if fault.kind == FaultKind::Authentication {
         let provider = &current.attempt.candidate.target.target.provider;
-        dispatch::bench_credential(ctx, provider, current.credential.as_ref().map(|(_, value)| value));
+        dispatch::renew_grant(ctx, provider);
     }
     Some(fault)
 }

@@ -13,6 +13,7 @@ use super::heads;
 use super::intake::Buffered;
 use super::peer::Upstream;
 use super::tokens::Holder;
+use super::waiting::Lines;
 use crate::config::Snapshot;
 use crate::exchange::record::Id;
 use crate::policy::{Live, Moment};
@@ -25,12 +26,14 @@ use crate::telemetry::Metrics;
 /// One process's state.
 pub struct Shared {
     served: ArcSwap<Served>,
-    pub live: Live,
+    pub live: Arc<Live>,
     pub journal: Arc<Journal>,
     pub ledger: Arc<Ledger>,
     pub responses: Arc<Responses>,
     pub metrics: Arc<Metrics>,
     pub buffered: Arc<Buffered>,
+    /// Calls that wait for room at providers.
+    pub lines: Lines,
     clock: Clock,
     in_flight: Arc<AtomicUsize>,
     /// Turns true when the patience with streams is over.
@@ -102,6 +105,7 @@ impl Served {
 impl Shared {
     pub fn new(
         snapshot: Arc<Snapshot>,
+        live: Arc<Live>,
         journal: Arc<Journal>,
         ledger: Arc<Ledger>,
         responses: Arc<Responses>,
@@ -109,12 +113,13 @@ impl Shared {
     ) -> Arc<Shared> {
         Arc::new(Shared {
             served: ArcSwap::from_pointee(Served::new(snapshot, None)),
-            live: Live::default(),
+            live,
             journal,
             ledger,
             responses,
             metrics,
             buffered: Arc::default(),
+            lines: Lines::default(),
             clock: Clock::default(),
             in_flight: Arc::default(),
             cut: watch::Sender::new(false),
@@ -131,6 +136,7 @@ impl Shared {
     pub fn swap(&self, snapshot: Arc<Snapshot>) {
         let next = Served::new(snapshot, Some(&self.served.load()));
         self.served.store(Arc::new(next));
+        self.live.forget();
         self.swapped.notify_one();
     }
 

@@ -65,19 +65,22 @@ impl FellBack<'_> {
 /// A target is left alone for a while.
 pub struct TargetCooled<'e> {
     pub target: &'e str,
+    /// Only this one of the provider's credentials.
+    pub credential: Option<&'e str>,
     pub kind: FaultKind,
     pub pause: Duration,
 }
 
 impl TargetCooled<'_> {
     pub fn emit(&self, metrics: &Metrics) {
-        metrics.set_target_state(self.target, true);
-        tracing::warn!(
-            target = self.target,
-            kind = self.kind.name(),
-            seconds = self.pause.as_secs_f64(),
-            "a target is left alone"
-        );
+        let (target, kind, seconds) = (self.target, self.kind.name(), self.pause.as_secs_f64());
+        match self.credential {
+            Some(credential) => tracing::warn!(target, credential, kind, seconds, "a credential is left alone"),
+            None => {
+                metrics.set_target_state(target, true);
+                tracing::warn!(target, kind, seconds, "a target is left alone");
+            }
+        }
     }
 }
 

@@ -25,6 +25,7 @@ pub struct Metrics {
     pub duration: HistogramVec,
     pub first_token: HistogramVec,
     pub attempts: IntCounterVec,
+    pub arm_attempts: IntCounterVec,
     pub attempt_duration: HistogramVec,
     pub fallbacks: IntCounterVec,
     pub tokens: IntCounterVec,
@@ -43,6 +44,7 @@ pub struct Metrics {
     pub panics: IntCounter,
     store: StoreMetrics,
     in_flight: IntGauge,
+    waiting: IntGauge,
     buffered: IntGauge,
     ledger_lag: IntGauge,
     target_cooling: GaugeVec,
@@ -104,6 +106,12 @@ impl Metrics {
                 "attempts_total",
                 "Attempts at targets, by outcome.",
                 &["provider", "model", "target", "outcome"],
+            ),
+            arm_attempts: counters(
+                &registry,
+                "arm_attempts_total",
+                "Attempts at targets of a model's arms, by outcome.",
+                &["model", "arm", "outcome"],
             ),
             attempt_duration: histogram(
                 &registry,
@@ -211,6 +219,10 @@ impl Metrics {
                 rebuilt: count(&registry, "ledger_rebuilt_total", "Corrupt ledgers that were begun anew."),
             },
             in_flight: registered(&registry, IntGauge::with_opts(opts("requests_in_flight", "Calls being worked on."))),
+            waiting: registered(
+                &registry,
+                IntGauge::with_opts(opts("requests_waiting", "Calls that wait for room at a provider.")),
+            ),
             buffered: registered(
                 &registry,
                 IntGauge::with_opts(opts("buffered_bytes", "Bytes of request bodies held in memory.")),
@@ -242,6 +254,10 @@ impl Metrics {
 
     pub fn set_in_flight(&self, calls: usize) {
         self.in_flight.set(i64::try_from(calls).unwrap_or(i64::MAX));
+    }
+
+    pub fn set_waiting(&self, calls: usize) {
+        self.waiting.set(i64::try_from(calls).unwrap_or(i64::MAX));
     }
 
     pub fn set_buffered(&self, bytes: usize) {

@@ -37,11 +37,15 @@ mod passthrough;
 #[cfg(test)]
 mod pools;
 #[cfg(test)]
+mod queue;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod responses;
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod routing;
 #[cfg(test)]
 mod sandbox;
 #[cfg(test)]

@@ -1,53 +1,92 @@
-//! Whereto: an order of targets for one call, and the pauses between tries.
+//! Whereto: which target a call goes to first, what is known of each, and the pauses between tries.
+//!
+//! A choice is made anew for each attempt, among what can take it then; nothing is put in order beforehand.
 
-mod health;
+pub mod affinity;
+mod average;
+mod breaker;
+mod choose;
+mod vitals;
 
-pub use health::{Cooling, Health};
+pub use average::Average;
+pub use breaker::{Breaker, Cooling, Gate};
+pub use choose::{Ask, Chosen, Entry, Shares, choose};
+pub use vitals::{Answered, Vitals};
 
 use std::time::Duration;
 
-/// What the choice needs to know of one target.
-#[derive(Clone, Copy, Debug)]
-pub struct Choice<'h> {
-    pub weight: u32,
-    pub health: &'h Health,
+/// How to choose among targets that can take a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// At random, in proportion to the weights.
+    #[default]
+    Weighted,
+    /// The lowest tier that can take it; within it by weight.
+    Priority,
+    /// What this very request is expected to cost.
+    LowestCost,
+    /// Time to the first token of streams, to the end of whole answers.
+    LowestLatency,
+    /// Calls under way, relative to the weights.
+    LeastBusy,
+    /// Cost, latency and success, multiplied.
+    Balanced,
+    /// Calls that have something in common go to the same target.
+    Sticky,
+    /// The least distance between the caller's region and the target's; among equals by weight.
+    Nearest,
 }
 
-/// Orders targets for one call: drawn without replacement in proportion to their weights, those that are cooling last
-/// (soonest back first), since a model whose every target fails is still tried rather than refused by us. Targets of
-/// weight 0 take no first choices and come after the weighted ones.
-///
-/// `random` yields uniform 64-bit numbers.
-pub fn weighted_order(options: &[Choice<'_>], now: u64, random: &mut dyn FnMut() -> u64) -> Vec<usize> {
-    let mut ready: Vec<(usize, u64)> = Vec::with_capacity(options.len());
-    let mut cooling: Vec<(u64, usize)> = Vec::new();
-    for (index, option) in options.iter().enumerate() {
-        match option.health.cooling_until(now) {
-            Some(until) => cooling.push((until, index)),
-            None => ready.push((index, u64::from(option.weight))),
+impl Strategy {
+    pub const ALL: [Strategy; 8] = [
+        Strategy::Weighted,
+        Strategy::Priority,
+        Strategy::LowestCost,
+        Strategy::LowestLatency,
+        Strategy::LeastBusy,
+        Strategy::Balanced,
+        Strategy::Sticky,
+        Strategy::Nearest,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Strategy::Weighted => "weighted",
+            Strategy::Priority => "priority",
+            Strategy::LowestCost => "lowest_cost",
+            Strategy::LowestLatency => "lowest_latency",
+            Strategy::LeastBusy => "least_busy",
+            Strategy::Balanced => "balanced",
+            Strategy::Sticky => "sticky",
+            Strategy::Nearest => "nearest",
         }
     }
-    let mut order = Vec::with_capacity(options.len());
-    while !ready.is_empty() {
-        let sum: u64 = ready.iter().map(|(_, weight)| weight).sum();
-        let at = if sum == 0 {
-            0
-        } else {
-            let mut draw = random() % sum;
-            ready
-                .iter()
-                .position(|(_, weight)| {
-                    let hit = draw < *weight;
-                    draw = draw.saturating_sub(*weight);
-                    hit
-                })
-                .unwrap_or(0)
-        };
-        order.push(ready.remove(at).0);
+
+    pub fn named(name: &str) -> Option<Strategy> {
+        Strategy::ALL.into_iter().find(|strategy| strategy.name() == name)
     }
-    cooling.sort_unstable();
-    order.extend(cooling.into_iter().map(|(_, index)| index));
-    order
+}
+
+/// A strategy with all that it may need to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rules {
+    pub strategy: Strategy,
+    pub weights: Weights,
+}
+
+/// How much each quality counts in `balanced`: the exponents of cost, latency and success.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Weights {
+    pub cost: f32,
+    pub latency: f32,
+    pub success: f32,
+}
+
+impl Default for Weights {
+    /// Half the price makes up for sixteen times the time; one failure in six for twice the price.
+    fn default() -> Self {
+        Weights { cost: 1.0, latency: 0.25, success: 4.0 }
+    }
 }
 
 /// The pause before try number `retry` (1 is the first repetition): exponential with full jitter, so that callers who
@@ -63,33 +102,12 @@ pub fn pause(retry: u32, first: Duration, most: Duration, random: u64) -> Durati
 mod tests {
     use super::*;
 
-    fn order(weights: &[u32], health: &[Health], random: &mut dyn FnMut() -> u64) -> Vec<usize> {
-        let options: Vec<_> =
-            weights.iter().zip(health).map(|(weight, health)| Choice { weight: *weight, health }).collect();
-        weighted_order(&options, 1_000, random)
-    }
-
     #[test]
-    fn shares_follow_weights() {
-        let health = [Health::default(), Health::default(), Health::default()];
-        let mut rng = fastrand::Rng::with_seed(7);
-        let mut first = [0u32; 3];
-        for _ in 0..40_000 {
-            let order = order(&[3, 1, 0], &health, &mut || rng.u64(..));
-            assert_eq!(order.len(), 3);
-            first[order[0]] += 1;
+    fn strategies_are_found_by_their_names() {
+        for strategy in Strategy::ALL {
+            assert_eq!(Strategy::named(strategy.name()), Some(strategy));
         }
-        assert!((29_400..30_600).contains(&first[0]), "{first:?}");
-        assert_eq!(first[2], 0);
-    }
-
-    #[test]
-    fn cooling_targets_come_last_and_soonest_first() {
-        let health = [Health::default(), Health::default(), Health::default()];
-        let rule = Cooling { failures: 1, pause: Duration::from_secs(10) };
-        health[0].failed(900, rule, Some(Duration::from_secs(60)));
-        health[1].failed(900, rule, None);
-        assert_eq!(order(&[1, 1, 1], &health, &mut || 0), [2, 1, 0]);
+        assert_eq!(Strategy::named("fastest"), None);
     }
 
     #[test]

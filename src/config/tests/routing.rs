@@ -1,0 +1,87 @@
+//! Strategies, arms, distances, limits: what is written, and what is wrong.
+
+use super::super::*;
+use super::{problems, with};
+use crate::policy::quota::Limits;
+use crate::policy::route::Strategy;
+use crate::policy::route::affinity::By;
+
+const PROVIDERS: &str = "providers:\n  p: { dialect: openai_chat, base_url: \"http://a/v1\", api_keys: [k1, k2], region: eu, attributes: [zdr], limits: { rpm: 60 } }\n  q: { dialect: openai_chat, base_url: \"http://b/v1\", auth: none }\n";
+
+#[test]
+fn what_is_written_of_routing_is_in_the_snapshot() {
+    let text = format!(
+        "{PROVIDERS}routing: {{ strategy: least_busy, balanced: {{ latency: 0.5 }}, home: eu, distances: {{ ap: {{ eu: 7 }}, eu: {{ eu: 0 }} }} }}\n\
+         models:\n  m:\n    targets: [{{ provider: p, arm: a, attributes: [x] }}, {{ provider: q, arm: b, region: us, limits: {{ concurrency: 3 }} }}]\n    \
+         strategy: sticky\n    sticky: [user]\n    split: {{ arms: {{ a: 9, b: 1 }}, by: [key] }}\n  n: {{ targets: [{{ provider: q, tier: 5 }}] }}\n\
+         keys: [{{ id: k, secret_sha256: \"{}\", strategy: balanced, regions: [eu], attributes: [zdr], home: ap }}]\n",
+        "0".repeat(64)
+    );
+    let snapshot = with(&[("f", &text)], &[]).unwrap();
+    let (m, n) = (&snapshot.models["m"], &snapshot.models["n"]);
+    assert_eq!((m.rules.strategy, n.rules.strategy), (Strategy::Sticky, Strategy::LeastBusy));
+    assert_eq!((m.rules.weights.cost, m.rules.weights.latency), (1.0, 0.5));
+    assert_eq!((&*m.sticky, &*n.sticky), (&[By::User][..], &[By::Session, By::User, By::Prefix][..]));
+    let split = m.split.as_ref().unwrap();
+    assert_eq!((split.arm(8), split.arm(9), split.sum), (0, 1, 10));
+    let [p, q] = [&m.targets[0], &m.targets[1]];
+    assert_eq!((p.region.as_deref(), q.region.as_deref()), (Some("eu"), Some("us")));
+    assert_eq!((&*p.attributes, q.attributes.len()), (&["zdr".to_owned(), "x".to_owned()][..], 0));
+    assert_eq!((p.arm, q.arm, p.tier, q.tier, n.targets[0].tier), (Some(0), Some(1), 1, 2, 5));
+    assert_eq!((&*p.distances, &*q.distances), (&[7, 0][..], &[u32::MAX, u32::MAX][..]));
+    assert_eq!((p.seats.len(), q.seats.len()), (2, 1));
+    assert_eq!(p.account_limits, Limits { requests: Some(60), ..Limits::default() });
+    assert_eq!(q.limits, Limits { concurrency: Some(3), ..Limits::default() });
+    assert!(p.learns && q.learns && !n.targets[0].learns);
+    let key = snapshot.keys.values().next().unwrap();
+    assert_eq!((key.strategy, key.home, snapshot.home), (Some(Strategy::Balanced), Some(0), Some(1)));
+    assert_eq!((&*key.regions, &*key.attributes), (&["eu".to_owned()][..], &["zdr".to_owned()][..]));
+}
+
+#[test]
+fn state_is_shared_by_models_and_outlives_a_reload() {
+    let live = Live::default();
+    let text = format!(
+        "{PROVIDERS}models:\n  m: {{ targets: [{{ provider: p, model: x }}] }}\n  n: {{ targets: [{{ provider: p, model: x }}, {{ provider: p }}] }}\n"
+    );
+    let read = |_: &Path| Ok(text.as_bytes().to_vec());
+    let outside = Outside { env: &|_| None, read: &read };
+    let load = || load(Path::new("f"), &outside, &Catalogue::EMPTY, &live).unwrap();
+    let (first, second) = (load(), load());
+    let target = |snapshot: &Snapshot, model: &str, place: usize| snapshot.models[model].targets[place].clone();
+    let (m, n, other) = (target(&first, "m", 0), target(&second, "n", 0), target(&second, "n", 1));
+    let same = std::sync::Arc::<crate::policy::Account>::ptr_eq;
+    assert!(std::sync::Arc::ptr_eq(&m.vitals, &n.vitals) && !std::sync::Arc::ptr_eq(&m.vitals, &other.vitals));
+    assert!(same(&m.seats[1].account, &other.seats[1].account) && same(&m.seats[1].here, &n.seats[1].here));
+    assert!(!same(&m.seats[0].account, &m.seats[1].account) && !same(&m.seats[1].here, &other.seats[1].here));
+    m.vitals.begin();
+    drop((m, n, other, first, second));
+    live.forget();
+    assert_eq!(target(&load(), "m", 0).vitals.in_flight(), 0, "what no snapshot has is forgotten");
+}
+
+#[test]
+fn every_mistake_of_routing_has_its_place() {
+    let text = format!(
+        "{PROVIDERS}routing: {{ strategy: nearest, home: eu, sticky: [] }}\nmodels:\n  \
+         a: {{ targets: [{{ provider: p, arm: x }}] }}\n  \
+         b: {{ targets: [{{ provider: p, arm: y }}, {{ provider: q }}], split: {{ arms: {{ x: 0 }} }} }}\n  \
+         c: {{ targets: [{{ provider: q, attributes: [\"a b\"] }}], sticky: [user, user] }}\n"
+    );
+    let found = problems(&text).join("\n");
+    for part in [
+        "routing.home: no distances from `eu` are known",
+        "routing.strategy: nearest goes by distances",
+        "routing.sticky: write what calls have in common",
+        "models.a.targets[0].arm: the model has no arms",
+        "models.b.split.arms: write at least one arm with a part above 0",
+        "models.b.split.arms.x: no target is in this arm",
+        "models.b.targets[0].arm: the model's `split` has no arm `y`",
+        "models.b.targets[1]: the model is split into arms",
+        "models.c.targets[0].attributes[0]: an attribute is",
+        "models.c.sticky[1]: this is already in the list",
+    ] {
+        assert!(found.contains(part), "{part}\n{found}");
+    }
+    assert_eq!(found.lines().count(), 10, "{found}");
+}
