@@ -11,7 +11,7 @@ export PORTOLAN_RECORDINGS := $(RECORDINGS)
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
 RELEASE := $(TARGET_DIR)/release/portolan
 
-.PHONY: help run build release test unit gateway sdk-test replay lint bench loadtest deny fuzz system python node clean
+.PHONY: help run build release test unit gateway sdk-test replay lint bench loadtest simulate deny fuzz system python node clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -46,12 +46,15 @@ replay: system ## recorded provider traffic through the dialects and the binary 
 sdk-test: build python node ## the official SDKs, unchanged, against the real binary
 	tests/sdk/run $(TARGET_DIR)/debug/portolan
 
-bench: system ## criterion benches: scan, splice, SSE, transcode
+bench: system ## criterion benches: scan, splice, SSE, transcode, choice of targets
 	$(CARGO) bench --locked -j$(JOBS)
 
 loadtest: release ## processor time a request beside a bare Pingora proxy, bounded in time and count
 	$(CARGO) build --release --locked -j$(JOBS) --example bare --example loadtest
 	$(TARGET_DIR)/release/examples/loadtest --portolan $(RELEASE) --bare $(TARGET_DIR)/release/examples/bare
+
+simulate: system ## a day over ten made-up providers in virtual time: each strategy against chance and an oracle
+	$(CARGO) run --release --locked -j$(JOBS) --example simulate
 
 deny: ## licences, advisories and bans (installs cargo-deny)
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny

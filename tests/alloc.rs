@@ -1,4 +1,5 @@
-//! No allocation per relayed chunk in passthrough: a counting allocator around `Relay::chunk`.
+//! No allocation per relayed chunk in passthrough, and none for a choice among targets: a counting allocator around
+//! `Relay::chunk` and `Plan::next`.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
@@ -9,8 +10,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use portolan::config;
 use portolan::dialect::openai_chat;
-use portolan::exchange::{Call, Relay, Said, Sent, Terms};
+use portolan::exchange::{Call, Plan, Relay, Said, Sent, Step, Terms};
 use portolan::ir::Origin;
+use portolan::policy::Moment;
+use portolan::policy::route::Strategy;
 use portolan::wire::frames::Framing;
 
 struct Counting;
@@ -101,5 +104,44 @@ fn a_content_chunk_passes_without_an_allocation() {
         let allocations = COUNT.with(Cell::get) - before;
         assert_eq!(passed, sizes.iter().sum::<usize>(), "every byte passes");
         assert_eq!(allocations, 0, "over 1,000 chunks, usage asked for: {include_usage}");
+    }
+}
+
+#[test]
+fn a_choice_among_a_thousand_allocates_no_more_than_one_among_two() {
+    let count = |targets: usize, strategy: Strategy| {
+        let mut text = String::from("providers:\n");
+        for n in 0..targets {
+            text.push_str(&format!("  p{n}: {{ dialect: openai_chat, base_url: \"http://p{n}/v1\", auth: none }}\n"));
+        }
+        let rows: Vec<_> = (0..targets).map(|n| format!("{{ provider: p{n} }}")).collect();
+        text.push_str(&format!(
+            "models: {{ m: {{ targets: [{}] }} }}\nkeys: [{{ id: k, secret_sha256: \"{}\" }}]\n",
+            rows.join(", "),
+            "0".repeat(64)
+        ));
+        let snapshot = config::from_text(&text, &|_| None).expect("the configuration is good");
+        let key = snapshot.keys.values().next().unwrap().clone();
+        let reads = openai_chat::DIALECT.inbound.unwrap().reads();
+        let said = Said { reads, model: "", stream: false, array: false, count: false };
+        let body = format!(r#"{{"model":"m","routing":"{}","user":"u","messages":[]}}"#, strategy.name());
+        let call = Arc::new(Call::read(body.into(), &said, &snapshot.limits, &|_| None).expect("a good request"));
+        let now = Moment { mono: 1, unix_ms: 1 };
+        let mut random = 7u64;
+        let mut dice = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            random
+        };
+        let before = COUNT.with(Cell::get);
+        let mut plan = Plan::make(&snapshot, &key, &call, now, &mut dice).expect("the model is there");
+        let step = plan.next(now, &mut dice);
+        let after = COUNT.with(Cell::get);
+        assert!(matches!(step, Step::Try { .. }));
+        after - before
+    };
+    for strategy in Strategy::ALL {
+        let (few, many) = (count(2, strategy), count(1_000, strategy));
+        assert_eq!(few, many, "{strategy:?}");
+        assert_eq!(few, 0, "{strategy:?}: the first choice needs no list at all");
     }
 }

@@ -1,0 +1,81 @@
+//! What a decision costs: the first target of a call among 1, 10, 100 and 1,000, by each strategy, as the data plane makes
+//! it (plan, look at every target's state, claim, give back).
+
+#![expect(clippy::unwrap_used, reason = "a bench may panic")]
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use portolan::config::{self, Snapshot};
+use portolan::dialect::openai_chat;
+use portolan::exchange::{Call, Plan, Said, Step};
+use portolan::policy::Moment;
+use portolan::policy::route::{Answered, Strategy};
+
+fn snapshot(targets: usize) -> Snapshot {
+    let mut text = String::from("providers:\n");
+    for n in 0..targets {
+        let _ =
+            writeln!(text, "  p{n}: {{ dialect: openai_chat, base_url: \"http://p{n}/v1\", api_key: k, region: eu }}");
+    }
+    text.push_str("models:\n  m:\n    targets:\n");
+    for n in 0..targets {
+        let _ = writeln!(
+            text,
+            "      - {{ provider: p{n}, weight: {}, tier: {}, price: {{ input: {}.5, output: 4 }} }}",
+            n % 7 + 1,
+            n % 3,
+            n % 11 + 1
+        );
+    }
+    text.push_str("routing: { home: eu, distances: { eu: { eu: 0 } } }\nkeys: [{ id: k, secret_sha256: \"");
+    text.push_str(&"0".repeat(64));
+    text.push_str("\" }]\n");
+    config::from_text(&text, &|_| None).unwrap()
+}
+
+fn call(snapshot: &Snapshot, routing: &str) -> Arc<Call> {
+    let body = format!(
+        r#"{{"model":"m","stream":true,"routing":"{routing}","user":"u","messages":[{{"role":"system","content":"{}"}},{{"role":"user","content":"Hello"}}]}}"#,
+        "You are helpful. ".repeat(20)
+    );
+    let reads = openai_chat::DIALECT.inbound.unwrap().reads();
+    let said = Said { reads, model: "", stream: false, array: false, count: false };
+    Arc::new(Call::read(body.into(), &said, &snapshot.limits, &|_| None).unwrap())
+}
+
+fn decide(criterion: &mut Criterion) {
+    for strategy in Strategy::ALL {
+        let mut group = criterion.benchmark_group(format!("route/{}", strategy.name()));
+        for targets in [1, 10, 100, 1_000] {
+            let snapshot = snapshot(targets);
+            let key = snapshot.keys.values().next().unwrap().clone();
+            let call = call(&snapshot, strategy.name());
+            let now = Moment { mono: 5_000_000, unix_ms: 0 };
+            for (n, target) in snapshot.models.get("m").unwrap().targets.iter().enumerate() {
+                let first_us = 300_000 + n as u64 * 37 % 500_000;
+                let answered = Answered { first_us, total_us: 4 * first_us, input: 900, output: 200, cached: 0 };
+                target.vitals.succeeded(now.mono, &answered);
+            }
+            let mut dice = fastrand::Rng::with_seed(1);
+            group.bench_function(BenchmarkId::from_parameter(targets), |bencher| {
+                bencher.iter(|| {
+                    let mut plan = Plan::make(&snapshot, &key, &call, now, &mut || dice.u64(..)).unwrap();
+                    let step = plan.next(now, &mut || dice.u64(..));
+                    assert!(matches!(step, Step::Try { .. }));
+                    black_box((plan, step))
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(std::time::Duration::from_millis(300)).measurement_time(std::time::Duration::from_secs(1)).sample_size(20);
+    targets = decide
+}
+criterion_main!(benches);
