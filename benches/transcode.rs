@@ -1,5 +1,9 @@
 //! Translating: every caller's dialect in front of every provider's, processor time a request and a streamed chunk.
 //! At the end a table sets each pair beside Chat to Messages.
+//!
+//! One pair is near or over twice that: a chunk from Gemini to a caller of Gemini. Each of its events is a whole response
+//! with the candidate around the piece and all counts of tokens, read and written anew each time; and such calls are
+//! passed through, unless the operator has something added to their bodies.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench may fail loudly, and prints its table")]
 
