@@ -68,6 +68,10 @@ impl StreamDecoder for Decoder {
             json::read(data.as_bytes()).map_err(|invalid| garbage(format!("an event of the stream: {invalid}")))?;
         let kind = shape.kind.clone().unwrap_or_else(|| frame.event.into());
         match kind.as_str() {
+            // The reason of the end has been told: what comes now belongs to no answer that anybody could be shown.
+            "content_block_start" | "content_block_delta" if self.finished => {
+                Err(garbage("content goes on behind the reason why it ended"))
+            }
             "message_start" => self.start(shape.message.unwrap_or_default(), emit),
             "content_block_start" => {
                 let raw = shape.block.ok_or_else(|| garbage("a block begins without saying what it is"))?;
