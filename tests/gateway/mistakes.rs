@@ -416,7 +416,6 @@ fn every_sdks_credential_is_known_and_a_bad_one_refused_in_its_shape() {
 }
 
 #[test]
-#[ignore = "a provider's own 5xx is relayed as the status, and its class is told in the body"]
 fn a_gemini_error_has_one_status() {
     for status in [400, 404, 429, 500, 503] {
         let upstream = Upstream::start(move |_| {
