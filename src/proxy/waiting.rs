@@ -19,6 +19,8 @@ use crate::policy::queue::{Arrival, Queue, Ticket};
 
 /// How often the first in the line looks for itself: a bound for what nobody tells of.
 const LOOK: Duration = Duration::from_secs(1);
+/// Lines that are kept while nobody stands in them: an empty one remembers who was served, and how fast.
+const KEPT: usize = 1_024;
 
 /// By model, and by the targets of it that calls may go to ([`Plan::line`]).
 type ByLine = HashMap<(String, u64), Queue<Arc<Waker>>>;
@@ -177,7 +179,14 @@ fn enter(ctx: &Ctx, until: u64) -> Result<Place, Option<Refusal>> {
     };
     let waker = Arc::new(Waker::default());
     let line = plan.line();
-    let pushed = shared.lines.lock().entry(line.clone()).or_default().push(&rules, &arrival, waker.clone());
+    let pushed = {
+        let mut lines = shared.lines.lock();
+        if lines.len() >= KEPT {
+            // Callers choose regions and attributes, and reloads rename models: lines that nobody comes to any more.
+            lines.retain(|_, queue| !queue.is_empty());
+        }
+        lines.entry(line.clone()).or_default().push(&rules, &arrival, waker.clone())
+    };
     match pushed {
         Ok((ticket, pushed_out)) => {
             if let Some(other) = pushed_out {
