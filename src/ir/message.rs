@@ -174,6 +174,18 @@ pub struct Reasoning<'a> {
     pub id: Option<Text<'a>>,
 }
 
+impl Reasoning<'_> {
+    /// What stands beside the text, by name: proofs and names, which have no place in a dialect that takes text alone.
+    pub fn beside(&self) -> impl Iterator<Item = &'static str> {
+        let all = [
+            (self.signature.is_some(), "signature"),
+            (self.encrypted.is_some(), "encrypted"),
+            (self.id.is_some(), "id"),
+        ];
+        all.into_iter().filter_map(|(is, name)| is.then_some(name))
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ToolCall<'a> {
     /// Empty where the provider gives none; the encoder for a caller then makes one from position.

@@ -239,14 +239,8 @@ impl Turns<'_> {
 
     /// Names what stands beside a thought that is told: neither proofs nor names of thoughts have a place.
     fn unproven(&mut self, thought: &Reasoning<'_>) {
-        for (is, member) in [
-            (thought.signature.is_some(), "signature"),
-            (thought.encrypted.is_some(), "encrypted"),
-            (thought.id.is_some(), "id"),
-        ] {
-            if is {
-                self.lost(&format!("reasoning.{member}"));
-            }
+        for member in thought.beside() {
+            self.lost(&format!("reasoning.{member}"));
         }
     }
 

@@ -166,14 +166,8 @@ impl<'r> Turns<'r, '_> {
         match thought.text.as_deref().filter(|text| issued && !text.is_empty()) {
             Some(text) => {
                 said.thoughts.push_str(text);
-                for (is, member) in [
-                    (thought.signature.is_some(), "signature"),
-                    (thought.encrypted.is_some(), "encrypted"),
-                    (thought.id.is_some(), "id"),
-                ] {
-                    if is {
-                        self.lost(&format!("reasoning.{member}"));
-                    }
+                for member in thought.beside() {
+                    self.lost(&format!("reasoning.{member}"));
                 }
             }
             None => self.lost("reasoning"),
