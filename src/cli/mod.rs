@@ -61,6 +61,15 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show how the targets of a running gateway are.
+    Targets {
+        /// The configuration, for the address of its admin port.
+        #[arg(long, short, default_value = CONFIG)]
+        config: PathBuf,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Check a configuration: print every problem, or what it would serve.
     Check {
         /// The file.
@@ -107,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Usage { config, key, by, from, to, json } => {
             usage::run(&config, &usage::Asked { key, by, from, to, json }, &mut out, &mut err)
         }
+        Command::Targets { config, json } => targets::run(&config, json, &mut out, &mut err),
         Command::Schema => schema::run(&mut out),
         Command::Keys(Keys::New { id, models }) => {
             let mut random =

@@ -20,6 +20,7 @@ use crate::admin::{Admin, View};
 use crate::config::Snapshot;
 use crate::policy::Live;
 use crate::policy::route::Gate;
+use crate::proxy::heartbeat::Prober;
 use crate::proxy::tokens::Refresher;
 use crate::proxy::upkeep::{Drain, Reloader, Resolver, Retention, Source};
 use crate::proxy::{Gateway, Shared};
@@ -103,6 +104,7 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
     server.add_service(background_service("retention", Retention { shared: shared.clone() }));
     server.add_service(background_service("resolver", Resolver { shared: shared.clone() }));
     server.add_service(background_service("tokens", Refresher { shared: shared.clone() }));
+    server.add_service(background_service("prober", Prober { shared: shared.clone() }));
     let source = Arc::new(Files::new(file, &snapshot, live));
     server.add_service(background_service("reloader", Reloader { shared: shared.clone(), source }));
     if let Some(address) = snapshot.sandbox {
@@ -184,7 +186,7 @@ impl View for Window {
 
     fn targets(&self) -> Vec<u8> {
         let shared = &self.0;
-        let now = shared.now().mono;
+        let now = shared.now();
         let served = shared.served();
         let mut models: Vec<_> = served.snapshot.models.values().collect();
         models.sort_unstable_by(|a, b| a.name.cmp(&b.name));

@@ -1,11 +1,118 @@
-//! A target's state, as `/admin/targets` shows it.
+//! A target's state: as `/admin/targets` shows it, and `portolan targets`, which asks a running gateway for it.
 
-use crate::config::snapshot::PricedTarget;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::load;
+use crate::config::snapshot::{Beat, PricedTarget};
+use crate::policy::Live;
+use crate::policy::Moment;
+use crate::policy::price::cost_decimal;
 use crate::policy::route::Gate;
 use crate::wire::writer::Object;
 
-/// Writes the members that tell of a target. `now` is in monotonic microseconds.
-pub fn write(target: &PricedTarget, now: u64, o: &mut Object<'_>) {
+/// For the gateway's answer, connection included.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Largest answer.
+const BYTES: u64 = 64 << 20;
+
+/// Prints the state of a running gateway's targets.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn run(file: &Path, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<ExitCode> {
+    let snapshot = match load::snapshot(file, &Live::default()) {
+        Ok(snapshot) => snapshot,
+        Err(lines) => {
+            for line in lines {
+                writeln!(err, "{line}")?;
+            }
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let admin = snapshot.admin;
+    let body = match ask(admin) {
+        Ok(body) => body,
+        Err(error) => {
+            writeln!(err, "portolan: no gateway answers on {admin}: {error}")?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    if json {
+        writeln!(out, "{body}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    match serde_json::from_str(&body) {
+        Ok(state) => table(&state, out)?,
+        Err(error) => {
+            writeln!(err, "portolan: what answers on {admin} is no gateway: {error}")?;
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What `/admin/targets` says.
+fn ask(admin: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    write!(stream, "GET /admin/targets HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(BYTES).read_to_string(&mut answer)?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
+        _ => Err(io::Error::other("it answers otherwise than a gateway's admin port")),
+    }
+}
+
+fn table(state: &Value, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "{:<24}{:<36}{:<12}{:>10}{:>9}{:>10}{:>10}  heartbeat",
+        "model", "target", "state", "in_flight", "success", "first_ms", "p95_ms"
+    )?;
+    for target in state.get("targets").and_then(Value::as_array).into_iter().flatten() {
+        let text = |name: &str| target.get(name).and_then(Value::as_str).unwrap_or_default();
+        let number = |name: &str| target.get(name).and_then(Value::as_u64);
+        let shown = |name: &str| number(name).map_or_else(|| "-".to_owned(), |number| number.to_string());
+        let state = match number("cooling_ms") {
+            Some(ms) => format!("{} {}s", text("state"), ms.div_ceil(1_000)),
+            None => text("state").to_owned(),
+        };
+        let heartbeat = target.get("heartbeat").map_or_else(|| "-".to_owned(), beat);
+        writeln!(
+            out,
+            "{:<24}{:<36}{:<12}{:>10}{:>8}%{:>10}{:>10}  {}",
+            text("model"),
+            text("target"),
+            state,
+            shown("in_flight"),
+            shown("success_percent"),
+            shown("first_token_ms"),
+            shown("first_token_p95_ms"),
+            heartbeat
+        )?;
+    }
+    Ok(())
+}
+
+fn beat(heartbeat: &Value) -> String {
+    let text = |name: &str| heartbeat.get(name).and_then(Value::as_str).unwrap_or_default();
+    match heartbeat.get("ago_ms").and_then(Value::as_u64) {
+        Some(ago) => format!("{} {} {}s ago", text("ask"), text("last"), ago / 1_000),
+        None => format!("{} not yet", text("ask")),
+    }
+}
+
+/// Writes the members that tell of a target.
+pub fn write(target: &PricedTarget, at: Moment, o: &mut Object<'_>) {
+    let now = at.mono;
     let vitals = &target.vitals;
     o.string("target", &target.target.id);
     o.number("weight", u64::from(target.target.weight));
@@ -26,6 +133,9 @@ pub fn write(target: &PricedTarget, now: u64, o: &mut Object<'_>) {
         o.number("first_token_p95_ms", micros / 1_000);
     }
     o.bool("priced", target.price.is_some());
+    if let Some(beat) = &target.heartbeat {
+        o.object("heartbeat", |o| heartbeat(beat, at, o));
+    }
     if target.target.provider.credentials.len() > 1 {
         o.array("credentials", |a| {
             for (credential, seat) in target.target.provider.credentials.iter().zip(&target.seats) {
@@ -39,6 +149,26 @@ pub fn write(target: &PricedTarget, now: u64, o: &mut Object<'_>) {
     }
 }
 
+fn heartbeat(beat: &Beat, now: Moment, o: &mut Object<'_>) {
+    let (beats, today) = (beat.pulse.beats(), beat.pulse.today(&beat.rules, now));
+    o.string("ask", beat.rules.ask.name());
+    o.string("of", if beat.shared { "provider" } else { "target" });
+    o.string("last", if beats.at == 0 { "none" } else { beats.wrong.unwrap_or("ok") });
+    if beats.at != 0 {
+        o.number("ago_ms", now.mono.saturating_sub(beats.at) / 1_000);
+        o.number("took_ms", beats.took_us / 1_000);
+    }
+    o.number("good", beats.good);
+    o.number("bad", beats.bad);
+    o.number("today", today.calls);
+    value(o.value("today_usd"), today.nano);
+}
+
+/// An amount as a JSON number.
+fn value(out: &mut Vec<u8>, nano: u64) {
+    out.extend_from_slice(cost_decimal(nano).as_bytes());
+}
+
 fn gate(gate: Gate, now: u64, o: &mut Object<'_>) {
     match gate {
         Gate::Closed => o.string("state", "ok"),
@@ -48,5 +178,25 @@ fn gate(gate: Gate, now: u64, o: &mut Object<'_>) {
             o.number("cooling_ms", until.saturating_sub(now) / 1_000);
             o.bool("stated", stated);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_reads_as_a_table() {
+        let state = serde_json::json!({"targets": [
+            {"model": "m", "target": "p/x", "state": "cooling", "cooling_ms": 1_200, "in_flight": 0, "success_percent": 12,
+             "heartbeat": {"ask": "models", "last": "timeout", "ago_ms": 2_500}},
+            {"model": "m", "target": "q/x", "state": "ok", "in_flight": 3, "success_percent": 100, "first_token_ms": 210},
+        ]});
+        let mut out = Vec::new();
+        table(&state, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[1], ["m", "p/x", "cooling", "2s", "0", "12%", "-", "-", "models", "timeout", "2s", "ago"]);
+        assert_eq!(lines[2], ["m", "q/x", "ok", "3", "100%", "210", "-", "-"]);
     }
 }

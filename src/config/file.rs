@@ -4,8 +4,10 @@
 //! here only when it does something; what the product will have later is an unknown field until then
 //! ([`super::schema`] says so by name).
 
+mod health;
 mod routing;
 
+pub use health::{Heartbeat, Question, When};
 pub use routing::{Balanced, By, Queue, Quota, Routing, Split, Strategy};
 
 use std::collections::BTreeMap;
@@ -117,6 +119,8 @@ pub struct Provider {
     pub http: Http,
     /// Asks each node regularly whether it is well. Without it only real calls tell.
     pub health_check: Option<HealthCheck>,
+    /// Asks for itself whether its targets are well, so that a call need not find out. Off without it.
+    pub heartbeat: Option<Heartbeat>,
     /// Departures from the dialect, where they differ from the preset.
     pub quirks: Quirks,
 }
@@ -332,6 +336,8 @@ pub struct Target {
     pub abilities: Option<Abilities>,
     /// What it costs, instead of the catalogue's price.
     pub price: Option<Price>,
+    /// As the provider's, in its place.
+    pub heartbeat: Option<Heartbeat>,
 }
 
 /// US dollars for a million tokens.

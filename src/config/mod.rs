@@ -17,6 +17,7 @@ use crate::wire::yaml::{self, Node, Value};
 mod auth;
 mod build;
 pub mod file;
+mod health;
 mod models;
 pub mod problem;
 mod providers;

@@ -127,7 +127,7 @@ impl Build<'_> {
             match accounts.get(&target.provider) {
                 Some(Account::Live(provider)) => {
                     let timeouts = overridden(&written.timeouts, provider.timeouts);
-                    let place = self.place(written, number, target, provider, &route);
+                    let place = self.place(written, number, target, model, provider, &route);
                     targets.push(Arc::new(self.target(provider, model, target, price, timeouts, place)));
                 }
                 Some(Account::Asleep(variables)) => {

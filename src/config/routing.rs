@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::policy::price::Price;
 use crate::policy::quota::Limits;
 use crate::policy::route::affinity::{By, Hash};
+use crate::policy::route::heartbeat::Heartbeat;
 use crate::policy::route::{Rules, Strategy, Weights};
 use crate::policy::{auth, quota};
 use crate::provider::{Provider, Target, Timeouts};
@@ -14,7 +15,7 @@ use super::build::Build;
 use super::file;
 use super::problem::{Route, did_you_mean};
 use super::providers::is_id;
-use super::snapshot::{PricedTarget, Seat, Split};
+use super::snapshot::{Beat, PricedTarget, Seat, Split};
 
 /// What a model goes by that says nothing itself.
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub(super) struct Routing {
     /// Names of where callers are, with the distances to where targets are.
     pub homes: Vec<(String, BTreeMap<String, u32>)>,
     pub home: Option<usize>,
+    /// Of targets that have none of their own, by provider.
+    pub heartbeats: BTreeMap<String, Arc<Heartbeat>>,
     /// Of each provider's credentials.
     pub limits: BTreeMap<String, Limits>,
 }
@@ -38,6 +41,7 @@ pub(super) struct Place {
     pub arm: Option<usize>,
     /// There are other targets to go to.
     pub others: bool,
+    pub heartbeat: Option<Beat>,
 }
 
 impl Build<'_> {
@@ -56,6 +60,7 @@ impl Build<'_> {
             sticky: sticky.unwrap_or_else(|| vec![By::Session, By::User, By::Prefix]),
             homes,
             home,
+            heartbeats: self.heartbeats(providers),
             limits: providers.iter().map(|(id, provider)| (id.clone(), limits(provider.limits))).collect(),
         }
     }
@@ -143,6 +148,7 @@ impl Build<'_> {
         written: &file::Model,
         number: usize,
         target: &file::Target,
+        model: &str,
         provider: &Provider,
         route: &Route,
     ) -> Place {
@@ -162,6 +168,7 @@ impl Build<'_> {
             (None, _) => None,
         };
         let tiered = written.targets.iter().any(|target| target.tier.is_some());
+        let id = format!("{}/{model}", provider.id);
         let listed = u32::try_from(number).unwrap_or(u32::MAX).saturating_add(1);
         let mut attributes = provider.attributes.clone();
         attributes.extend(self.attributes(&target.attributes, &route.key("attributes")));
@@ -172,6 +179,7 @@ impl Build<'_> {
             tier: target.tier.unwrap_or(if tiered { 1 } else { listed }),
             arm,
             others: written.targets.len() > 1 || !written.fallback.is_empty(),
+            heartbeat: self.beat(target.heartbeat.as_ref(), provider, &id, route),
         }
     }
 
@@ -204,6 +212,7 @@ impl Build<'_> {
         let learns = place.others || seats.len() > 1 || account_limits.any() || place.limits.any();
         PricedTarget {
             vitals: self.live.target(&target.id),
+            heartbeat: place.heartbeat,
             salt: Hash::default().with(target.id.as_bytes()).finish(),
             distances: self.routing.homes.iter().map(|(_, to)| distance(to).unwrap_or(u32::MAX)).collect(),
             seats,

@@ -13,6 +13,7 @@ use super::problem::Problem;
 use crate::dialect::Abilities;
 use crate::policy::price::Price;
 use crate::policy::route::affinity::By;
+use crate::policy::route::heartbeat::{Heartbeat, Pulse};
 use crate::policy::route::{Average, Rules, Shares, Strategy, Vitals};
 use crate::policy::{Account, auth};
 use crate::policy::{queue, quota};
@@ -221,6 +222,8 @@ pub struct PricedTarget {
     pub timeouts: Timeouts,
     /// Outlives this snapshot.
     pub vitals: Arc<Vitals>,
+    /// How it is asked whether it is well; `None`: only calls tell.
+    pub heartbeat: Option<Beat>,
     /// One for each credential of the provider, in their order; one where it has none. Never empty.
     pub seats: Box<[Seat]>,
     /// Of each credential, over all models; and with this one.
@@ -238,6 +241,16 @@ pub struct PricedTarget {
     pub salt: u64,
     /// From each home of `routing.distances`.
     pub distances: Box<[u32]>,
+}
+
+/// How a target, or all targets of a provider together, are asked whether they are well.
+#[derive(Clone, Debug)]
+pub struct Beat {
+    pub rules: Arc<Heartbeat>,
+    /// Of the target, or of the provider where one question goes for all its targets.
+    pub pulse: Arc<Pulse>,
+    /// One question goes for all targets of the provider that have it.
+    pub shared: bool,
 }
 
 /// What a model is known to lack.

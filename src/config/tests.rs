@@ -18,7 +18,7 @@ mod routing;
 const QUICKSTART: &str = include_str!("../../conf/quickstart.yaml");
 
 /// The shipped files, each with the environment and the files that it needs.
-const SHIPPED: [(&str, &str); 9] = [
+const SHIPPED: [(&str, &str); 10] = [
     ("conf/quickstart.yaml", QUICKSTART),
     ("conf/portolan.yaml", include_str!("../../conf/portolan.yaml")),
     ("conf/examples/laptop.yaml", include_str!("../../conf/examples/laptop.yaml")),
@@ -27,6 +27,7 @@ const SHIPPED: [(&str, &str); 9] = [
     ("conf/examples/vertex.yaml", include_str!("../../conf/examples/vertex.yaml")),
     ("conf/examples/aws.yaml", include_str!("../../conf/examples/aws.yaml")),
     ("conf/examples/self-hosted.yaml", include_str!("../../conf/examples/self-hosted.yaml")),
+    ("conf/examples/resilience.yaml", include_str!("../../conf/examples/resilience.yaml")),
     ("conf/examples/routing.yaml", include_str!("../../conf/examples/routing.yaml")),
 ];
 

@@ -95,6 +95,11 @@ pub trait Outbound: Send + Sync {
     /// A decoder for one streamed answer.
     fn stream(&self) -> Box<dyn StreamDecoder>;
 
+    /// Where the provider lists its models, below its base URL; `None`: not there.
+    fn listing(&self) -> Option<&'static str> {
+        Some("/models")
+    }
+
     /// How the bytes of a stream are cut into frames.
     fn framing(&self) -> Framing {
         Framing::Sse

@@ -47,6 +47,26 @@ pub struct Attempt {
     pub losses: Losses,
     /// Set when the attempt has failed.
     pub fault: Option<Fault>,
+    /// What it is made for, where that is not a call's own answer.
+    pub aside: Option<Aside>,
+    /// We left while the provider was at work: what it was given to read counts, though nobody heard what came of it.
+    pub abandoned: bool,
+}
+
+/// Why an attempt is made beside those of a call's own way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aside {
+    /// To see whether a target is well.
+    Probe,
+}
+
+impl Aside {
+    /// The value of the tag `side` in usage.
+    pub fn name(self) -> &'static str {
+        match self {
+            Aside::Probe => "probe",
+        }
+    }
 }
 
 /// Why a target cannot be given this request.
@@ -189,6 +209,8 @@ impl Attempt {
             relay: None,
             losses,
             fault: None,
+            aside: None,
+            abandoned: false,
         })
     }
 
@@ -216,16 +238,17 @@ impl Attempt {
         }
     }
 
-    /// The caller's tags, and the arm that the target is in.
+    /// The caller's tags, the arm that the target is in, and what the attempt is made for beside the call's own way.
     fn tags<'a>(&self, call: &'a Call) -> Cow<'a, [(String, String)]> {
         let tags = &call.controls.tags;
-        match self.candidate.arm() {
-            None => Cow::Borrowed(tags),
-            Some(arm) => {
-                let others = tags.iter().filter(|(name, _)| name != "arm").cloned();
-                Cow::Owned(others.chain([("arm".to_owned(), arm.to_owned())]).collect())
-            }
+        let own = [("arm", self.candidate.arm()), ("side", self.aside.map(Aside::name))];
+        if own.iter().all(|(_, value)| value.is_none()) {
+            return Cow::Borrowed(tags);
         }
+        let set = |name: &str| own.iter().any(|(own, value)| *own == name && value.is_some());
+        let others = tags.iter().filter(|(name, _)| !set(name)).cloned();
+        let own = own.iter().filter_map(|(name, value)| Some(((*name).to_owned(), (*value)?.to_owned())));
+        Cow::Owned(others.chain(own).collect())
     }
 
     /// Facts of the answer so far.
@@ -245,7 +268,8 @@ impl Attempt {
 
     /// Usage as reported, else our estimate (and `true`); `None` where the provider did no work that we know of.
     pub fn usage(&self, call: &Call) -> Option<(Usage, bool)> {
-        let facts = self.facts()?;
+        let estimate = |output| (Usage { input: call.input_estimate, output, ..Usage::default() }, true);
+        let Some(facts) = self.facts() else { return self.abandoned.then(|| estimate(0)) };
         if let Some(usage) = facts.usage {
             // A stream that broke off may have reported its input alone (Anthropic's `message_start`).
             let output = usage.output.max(if facts.whole { 0 } else { facts.pieces });
@@ -255,8 +279,7 @@ impl Attempt {
                 estimated,
             ));
         }
-        (facts.content || facts.whole)
-            .then(|| (Usage { input: call.input_estimate, output: facts.pieces, ..Usage::default() }, true))
+        (facts.content || facts.whole || self.abandoned).then(|| estimate(facts.pieces))
     }
 
     /// What was lost so far, on the way there and back.
@@ -275,8 +298,8 @@ impl Attempt {
     }
 
     fn answered(&self, call: &Call, whole: bool, now: Moment) -> Answered {
-        // A count says nothing of how long an answer takes.
-        if call.count {
+        // A count says nothing of how long an answer takes, and a probe's answer is shorter than any other.
+        if call.count || self.aside == Some(Aside::Probe) {
             return Answered::default();
         }
         let usage = self.usage(call).map(|(usage, _)| usage).unwrap_or_default();

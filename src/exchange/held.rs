@@ -76,6 +76,8 @@ pub struct Held {
     used: Option<u64>,
     /// It is the one call that is let through by the half-open target, credential, credential with this model.
     probes: [bool; 3],
+    /// It counts against no quota.
+    free: bool,
 }
 
 /// What is left alone from now on.
@@ -135,9 +137,16 @@ impl Held {
         Held::begin(target, place, tokens, [false; 3])
     }
 
+    /// Claims nothing of a target's quota: for a question that is no call.
+    pub fn ask(target: &Arc<PricedTarget>, seat: usize) -> Held {
+        let mut held = Held::begin(target, seat, 0, [false; 3]);
+        held.free = true;
+        held
+    }
+
     fn begin(target: &Arc<PricedTarget>, seat: usize, tokens: u64, probes: [bool; 3]) -> Held {
         target.vitals.begin();
-        Held { target: target.clone(), seat, tokens, used: None, probes }
+        Held { target: target.clone(), seat, tokens, used: None, probes, free: false }
     }
 
     /// The credential's place in the provider's list.
@@ -198,6 +207,9 @@ impl Drop for Held {
         let Some(seat) = self.target.seats.get(self.seat) else { return };
         // Where a failure has told already, this opens a door that its pause keeps shut.
         release([&self.target.vitals.breaker, &seat.account.bench, &seat.here.bench], self.probes);
+        if self.free {
+            return;
+        }
         if self.target.account_limits.any() {
             seat.account.quota.give_back(&self.target.account_limits, self.tokens, self.used);
         }

@@ -22,10 +22,10 @@ pub mod relay;
 
 use std::sync::Arc;
 
-pub use attempt::{Attempt, Making, Unfit};
+pub use attempt::{Aside, Attempt, Making, Unfit};
 pub use call::{Call, Controls, Earlier, Said};
 pub use held::Held;
-pub use plan::{Candidate, Plan, Step, attribute};
+pub use plan::{Candidate, Plan, Step, Why, attribute};
 pub use refusal::Refusal;
 pub use relay::{Form, Relay, Sent, Terms};
 

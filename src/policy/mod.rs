@@ -7,12 +7,14 @@ pub mod auth;
 pub mod price;
 pub mod queue;
 pub mod quota;
+pub mod ration;
 pub mod route;
 
 use dashmap::DashMap;
 use std::sync::Arc;
 
 use quota::Quota;
+use route::heartbeat::Pulse;
 use route::{Average, Breaker, Vitals};
 
 /// An instant as the exchange is told it.
@@ -38,6 +40,7 @@ pub struct Live {
     targets: DashMap<String, Arc<Vitals>>,
     accounts: DashMap<String, Arc<Account>>,
     models: DashMap<String, Arc<Average>>,
+    pulses: DashMap<String, Arc<Pulse>>,
 }
 
 /// What is known of a credential, for all models or for one: may it, and has it room.
@@ -64,11 +67,17 @@ impl Live {
         found(&self.models, name)
     }
 
+    /// What asking a target, or a provider, has told; made on first sight.
+    pub fn pulse(&self, id: &str) -> Arc<Pulse> {
+        found(&self.pulses, id)
+    }
+
     /// Forgets what no snapshot has any more.
     pub fn forget(&self) {
         self.targets.retain(|_, vitals| Arc::strong_count(vitals) > 1);
         self.accounts.retain(|_, account| Arc::strong_count(account) > 1);
         self.models.retain(|_, usual| Arc::strong_count(usual) > 1);
+        self.pulses.retain(|_, pulse| Arc::strong_count(pulse) > 1);
     }
 }
 

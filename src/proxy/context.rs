@@ -13,17 +13,18 @@ use pingora::http::ResponseHeader;
 use super::downstream::Gate;
 use super::intake::Share;
 use super::peer::Place;
+use super::settling::{self, Cause};
 use super::state::{InFlight, Served, Shared, Way};
 use crate::config::snapshot::Key;
 use crate::dialect::{Dialect, openai_chat};
 use crate::exchange::conversation::Keeper;
 use crate::exchange::paths::Operation;
 use crate::exchange::record::Id;
-use crate::exchange::{self, Attempt, Call, Plan, Refusal};
+use crate::exchange::{Attempt, Call, Plan, Refusal};
 use crate::ir::Fault;
 use crate::policy::Moment;
 use crate::provider::Grant;
-use crate::telemetry::{Series, events};
+use crate::telemetry::Series;
 
 pub struct Ctx {
     pub shared: Arc<Shared>,
@@ -82,6 +83,11 @@ pub struct Dispatched {
 }
 
 impl Dispatched {
+    /// An attempt that is about to begin.
+    pub fn new(attempt: Box<Attempt>, renewed: bool) -> Dispatched {
+        Dispatched { attempt, to: None, credential: None, grant: None, renewed, error: None }
+    }
+
     /// What must not stand in any text that others read.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         let keys = &self.attempt.candidate.target.target.provider.credentials;
@@ -145,16 +151,9 @@ impl Ctx {
     pub fn attempt_failed(&mut self, fault: Fault) -> bool {
         let now = self.shared.now();
         let Some(mut current) = self.current.take() else { return false };
-        if let (Some(plan), Some(held)) = (&self.plan, &mut current.attempt.held)
-            && let Some(cooled) = exchange::attribute(held, &fault, now, plan)
-        {
-            let target = &current.attempt.candidate.target.target;
-            let credential = cooled.credential.and_then(|place| target.provider.credentials.get(place));
-            let (target, pause) = (target.id.as_str(), cooled.pause);
-            let credential = credential.map(|credential| credential.name.as_str());
-            events::TargetCooled { target, credential, kind: fault.kind, pause }.emit(&self.shared.metrics);
+        if let Some(plan) = &self.plan {
+            settling::blame(&self.shared, &mut current.attempt, &fault, plan.cooling(), now);
         }
-        current.attempt.fault = Some(fault.clone());
         let committed = current.attempt.committed();
         self.settle(&mut current.attempt, fault.kind.name(), committed, now);
         self.broken = committed.then_some(current.attempt);
@@ -166,11 +165,9 @@ impl Ctx {
     pub fn attempt_over(&mut self, outcome: &'static str, served: bool) {
         let Some(mut current) = self.current.take() else { return };
         let now = self.shared.now();
-        if served
-            && let Some(call) = &self.call
-            && current.attempt.worked(call, outcome == "ok", now)
-        {
-            events::TargetRecovered { target: &current.attempt.candidate.target.target.id }.emit(&self.shared.metrics);
+        if served && let Some(call) = &self.call {
+            let cause = Cause { shared: &self.shared, request: &self.request_id, dialect: self.dialect, call };
+            settling::praise(&cause, &mut current.attempt, outcome == "ok", now);
         }
         self.settle(&mut current.attempt, outcome, served, now);
         self.broken = served.then_some(current.attempt);
@@ -178,43 +175,14 @@ impl Ctx {
 
     fn settle(&mut self, attempt: &mut Attempt, outcome: &str, served: bool, now: Moment) {
         let Some(call) = &self.call else { return };
-        let settlement = attempt.settlement(outcome, served, call, now);
-        // A count of tokens is free, and was not dispatched as billable.
-        if !call.count
-            && let Err(error) = self.shared.journal.append_settlement(&settlement)
-        {
-            events::JournalFailed { what: "settlement", error: &error }.emit(&self.shared.metrics);
-        }
-        let target = &attempt.candidate.target.target;
-        let series = self.shared.metrics.series(&target.provider.id, &attempt.candidate.model.name, &target.id);
-        events::AttemptFinished {
-            request: &self.request_id,
-            number: attempt.number,
-            series: &series,
-            settlement: &settlement,
-            message: attempt.fault.as_ref().map(|fault| fault.message.as_str()),
-        }
-        .emit(&self.shared.metrics);
-        if !settlement.losses.is_empty() {
-            let (client, provider) = (self.dialect.name, target.provider.dialect.name);
-            for loss in attempt.losses() {
-                self.shared.metrics.losses_by_field.count(client, provider, loss);
-            }
-        }
-        if let (Some(mut held), Some(usage)) = (attempt.held.take(), settlement.usage) {
-            held.used(usage.total());
-        }
-        self.shared.lines.wake();
-        if let Some(arm) = attempt.candidate.arm() {
-            let labels = [attempt.candidate.model.name.as_str(), arm, outcome];
-            self.shared.metrics.arm_attempts.with_label_values(&labels).inc();
-        }
-        self.outcome.usage = settlement.usage;
-        self.outcome.cost = self.outcome.cost.saturating_add(settlement.cost);
-        self.outcome.unpriced |= settlement.unpriced;
-        self.outcome.series = Some(series);
+        let cause = Cause { shared: &self.shared, request: &self.request_id, dialect: self.dialect, call };
+        let settled = settling::settle(&cause, attempt, outcome, served, now);
+        self.outcome.usage = settled.usage;
+        self.outcome.cost = self.outcome.cost.saturating_add(settled.cost);
+        self.outcome.unpriced |= settled.unpriced;
+        self.outcome.series = Some(settled.series);
         self.outcome.settled = Some(now);
-        if served && settlement.ttft_us != 0 {
+        if served && settled.spoke {
             self.outcome.ttft_us = attempt.first.map_or(0, |first| first.since(self.started));
         }
     }

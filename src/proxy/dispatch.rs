@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
@@ -10,11 +11,11 @@ use tokio::time::Instant;
 
 use super::context::{Ctx, Dispatched};
 use super::peer::Peer;
+use super::state::{Served, Shared};
 use super::{downstream, heads, relaying, reply, stop, waiting};
 use crate::dialect::Asked;
 use crate::exchange::{Attempt, Held, Making, Refusal, Step, Unfit};
 use crate::ir::{Fault, FaultKind};
-use crate::provider::Provider;
 use crate::telemetry::access_log::Finished;
 use crate::telemetry::events;
 
@@ -107,7 +108,6 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>>
             attempt.started = ctx.shared.now();
         }
         let target = attempt.candidate.target.clone();
-        let provider = &target.target.provider;
         let timeouts = target.timeouts;
         if !renewed {
             attempt.begun = attempt.started;
@@ -122,69 +122,98 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>>
             }
             ctx.attempts = attempt.number;
         }
-        let Some(way) = ctx.served.way(&provider.id).cloned() else {
-            return Err(stop(ctx, Refusal::Bug { what: "a provider without a way to it" }));
-        };
-        let place = attempt.held.as_ref().map_or(0, Held::credential);
-        let credential = provider.credentials.get(place).map(|credential| credential.header.clone());
-        let mut grant = None;
-        if provider.source.is_some() {
-            if let Some(holder) = ctx.served.holder(&provider.id).cloned() {
-                grant = holder.grant(&ctx.shared, timeouts.connect).await;
-            }
-            if grant.is_none() {
-                let told = "The gateway has no valid token for this provider.";
-                uncalled(ctx, attempt, renewed, Fault::new(FaultKind::Authentication, told))?;
-                continue;
-            }
-        }
-        match way.upstream.peer(&timeouts).await {
-            Ok(Peer { peer, place }) => {
-                if let Some(held) = &mut attempt.held {
-                    held.sent();
-                }
+        let mut current = Dispatched::new(attempt, renewed);
+        match reach(&mut current, &ctx.shared, &ctx.served).await {
+            Ok(peer) => {
                 if let Some(gate) = &ctx.gate {
-                    let first_by = if attempt.terms.call.stream { timeouts.first_byte } else { timeouts.answer };
+                    let first_by =
+                        if current.attempt.terms.call.stream { timeouts.first_byte } else { timeouts.answer };
                     gate.begin(Instant::now() + first_by, timeouts.idle);
                 }
-                let to = Some((way, place));
-                ctx.current = Some(Dispatched { attempt, to, credential, grant, renewed, error: None });
+                ctx.current = Some(current);
                 return Ok(peer);
             }
-            Err(_) => {
-                let fault = Fault::new(FaultKind::Connect, "The provider's host name does not resolve.");
-                uncalled(ctx, attempt, renewed, fault)?;
+            // An attempt that cannot even begin has failed like any other.
+            Err(fault) => {
+                ctx.current = Some(current);
+                if !ctx.attempt_failed(fault) {
+                    let refusal = exhausted(ctx);
+                    return Err(stop(ctx, refusal));
+                }
             }
         }
     }
 }
 
-/// An attempt that cannot even begin has failed like any other. Comes back well if another one may be made.
-fn uncalled(ctx: &mut Ctx, attempt: Box<Attempt>, renewed: bool, fault: Fault) -> Result<()> {
-    ctx.current = Some(Dispatched { attempt, to: None, credential: None, grant: None, renewed, error: None });
-    if ctx.attempt_failed(fault) {
-        return Ok(());
+/// Finds where an attempt connects to, and what proves there who we are.
+///
+/// # Errors
+/// It cannot even begin.
+pub async fn reach(current: &mut Dispatched, shared: &Shared, served: &Served) -> Result<Box<HttpPeer>, Fault> {
+    let target = current.attempt.candidate.target.clone();
+    let (provider, timeouts) = (&target.target.provider, &target.timeouts);
+    let Some(way) = served.way(&provider.id).cloned() else {
+        return Err(Fault::new(FaultKind::Connect, "There is no way to this provider."));
+    };
+    let place = current.attempt.held.as_ref().map_or(0, Held::credential);
+    current.credential = provider.credentials.get(place).map(|credential| credential.header.clone());
+    if provider.source.is_some() {
+        if let Some(holder) = served.holder(&provider.id).cloned() {
+            current.grant = holder.grant(shared, timeouts.connect).await;
+        }
+        if current.grant.is_none() {
+            let told = "The gateway has no valid token for this provider.";
+            return Err(Fault::new(FaultKind::Authentication, told));
+        }
     }
-    let refusal = exhausted(ctx);
-    Err(stop(ctx, refusal))
+    let Ok(Peer { peer, place }) = way.upstream.peer(timeouts).await else {
+        return Err(Fault::new(FaultKind::Connect, "The provider's host name does not resolve."));
+    };
+    if let Some(held) = &mut current.attempt.held {
+        held.sent();
+    }
+    current.to = Some((way, place));
+    Ok(peer)
 }
 
 /// Pingora's `upstream_request_filter`: the attempt's own head in place of the caller's.
 pub fn head(session: &Session, head: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
     let Some(current) = &ctx.current else { return Ok(()) };
-    let Dispatched { attempt, to: Some((way, place)), credential, grant, .. } = current else { return Ok(()) };
     let version = head.version;
-    let caller = &session.req_header().headers;
-    *head = heads::request(attempt, way, place, credential.as_ref(), caller)?;
-    if let Some(grant) = grant {
-        heads::prove(head, attempt, &place.node, grant, ctx.shared.now().unix_ms / 1_000)?;
+    let now = ctx.shared.now().unix_ms / 1_000;
+    if let Some(own) = own_head(current, &session.req_header().headers, now)? {
+        *head = own;
+        head.set_version(version);
     }
-    head.set_version(version);
     Ok(())
+}
+
+/// The head of an attempt; nothing for one that has nowhere to go. `now` is in Unix seconds.
+///
+/// # Errors
+/// As [`heads::request`].
+pub fn own_head(current: &Dispatched, caller: &HeaderMap, now: u64) -> Result<Option<RequestHeader>> {
+    let Dispatched { attempt, to: Some((way, place)), credential, grant, .. } = current else { return Ok(None) };
+    let mut head = heads::request(attempt, way, place, credential.as_ref(), caller)?;
+    if let Some(grant) = grant {
+        heads::prove(&mut head, attempt, &place.node, grant, now)?;
+    }
+    Ok(Some(head))
 }
 
 /// Pingora's `fail_to_connect`.
 pub fn connect_failed(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
+    let fault = unconnected(&error);
+    if let Some(current) = &ctx.current {
+        let target = &current.attempt.candidate.target.target.id;
+        events::ConnectFailed { request: &ctx.request_id, target, cause: &error.to_string() }.emit();
+    }
+    decide(ctx, &mut error, fault);
+    error
+}
+
+/// Why there is no connection.
+pub fn unconnected(error: &Error) -> Fault {
     let kind = match error.etype() {
         ErrorType::TLSHandshakeFailure
         | ErrorType::TLSHandshakeTimedout
@@ -199,12 +228,7 @@ pub fn connect_failed(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
         FaultKind::Timeout => "The connection to the provider was not made in time.",
         _ => "The provider could not be reached.",
     };
-    if let Some(current) = &ctx.current {
-        let target = &current.attempt.candidate.target.target.id;
-        events::ConnectFailed { request: &ctx.request_id, target, cause: &error.to_string() }.emit();
-    }
-    decide(ctx, &mut error, Fault::new(kind, message));
-    error
+    Fault::new(kind, message)
 }
 
 /// Pingora's `error_while_proxy`: what the failure was, and whether another try may be made.
@@ -361,7 +385,8 @@ fn renew(ctx: &mut Ctx) -> bool {
     }
 }
 
-fn classify(error: &Error, answered: bool) -> Fault {
+/// Why an attempt broke; `answered`: a head had come.
+pub fn classify(error: &Error, answered: bool) -> Fault {
     let (kind, message) = match error.etype() {
         kind if *kind == downstream::FIRST_BYTE_TIMEOUT => {
             (FaultKind::Timeout, "The provider did not begin its answer in time.")
@@ -431,9 +456,9 @@ pub async fn pause(
 }
 
 /// A provider's credential was refused: it is renewed, where it can be.
-pub fn renew_grant(ctx: &Ctx, provider: &Provider) {
-    let grant = ctx.current.as_ref().and_then(|current| current.grant.as_ref());
-    if let (Some(grant), Some(holder)) = (grant, ctx.served.holder(&provider.id)) {
-        holder.refused(grant, ctx.shared.now().unix_ms);
+pub fn renew_grant(current: &Dispatched, shared: &Shared, served: &Served) {
+    let provider = &current.attempt.candidate.target.target.provider;
+    if let (Some(grant), Some(holder)) = (&current.grant, served.holder(&provider.id)) {
+        holder.refused(grant, shared.now().unix_ms);
     }
 }

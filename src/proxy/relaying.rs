@@ -7,10 +7,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 
-use super::context::{Ctx, ErrorBody};
+use super::context::{Ctx, Dispatched, ErrorBody};
 use super::dispatch;
 use super::heads;
 use super::reply::{self, REQUEST_ID};
+use super::state::{Served, Shared};
 use crate::dialect::{Asked, anthropic};
 use crate::exchange::{Attempt, Form, Refusal, Relay, Sent, allowance, estimate};
 use crate::ir::{Fault, FaultKind};
@@ -25,26 +26,31 @@ pub fn upstream_head(head: &ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     if head.status.is_informational() {
         return Ok(());
     }
+    judge(head, current, &ctx.shared).map_err(|fault| fail(ctx, fault))
+}
+
+/// Takes the head of a provider's answer: from here on there is a relay, or an error body to collect.
+///
+/// # Errors
+/// It is no head of an answer.
+pub fn judge(head: &ResponseHeader, current: &mut Dispatched, shared: &Shared) -> Result<(), Fault> {
     let attempt = &mut current.attempt;
     attempt.status = head.status.as_u16();
     if attempt.candidate.target.learns
         && let Some(held) = &attempt.held
     {
         let said = |name: &str| head.headers.get(name)?.to_str().ok();
-        let now = ctx.shared.now();
+        let now = shared.now();
         let (requests, tokens) = allowance::read(&said, now.unix_ms);
         held.learn(now.mono, requests, tokens);
     }
-    let sent = Sent::by(content_type(head));
     if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         // We asked for identity; what is packed all the same cannot be read for usage, so it is no answer.
-        return Err(fail(
-            ctx,
-            Fault::new(FaultKind::Garbage, "The provider sent an encoded body though none was asked for."),
-        ));
+        let told = "The provider sent an encoded body though none was asked for.";
+        return Err(Fault::new(FaultKind::Garbage, told));
     }
     if head.status.is_success() {
-        attempt.relay = Some(Relay::new(&attempt.terms, sent));
+        attempt.relay = Some(Relay::new(&attempt.terms, Sent::by(content_type(head))));
     } else {
         current.error = Some(ErrorBody { head: Some(Box::new(head.clone())), ..ErrorBody::default() });
     }
@@ -67,43 +73,90 @@ pub fn head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
 pub fn chunk(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
     let Some(current) = &mut ctx.current else { return Ok(()) };
     if let Some(error) = &mut current.error {
-        let chunk = body.take().unwrap_or_default();
-        if error.size < MOST_ERROR && !chunk.is_empty() {
-            error.size += chunk.len();
-            error.parts.push(chunk);
-        }
+        error.collect(body.take());
         return if end { error_answer(body, ctx) } else { Ok(()) };
     }
-    let attempt = &mut current.attempt;
-    let Some(relay) = &mut attempt.relay else { return Ok(()) };
-    let (before, released) = (relay.facts().content, relay.facts().committed);
-    match relay.chunk(body.take(), end, &attempt.terms) {
-        Ok(out) => {
-            *body = out.bytes;
-            if let Some(fault) = out.fault {
-                attempt.fault.get_or_insert(fault);
-            }
-        }
+    let released = current.attempt.committed();
+    match current.relay(body.take(), end, &ctx.shared) {
+        Ok(bytes) => *body = bytes,
         Err(fault) => return Err(fail(ctx, fault)),
     }
-    let facts = relay.facts();
-    if let (Some(keeping), Some(bytes)) = (&mut ctx.keeping, &body) {
+    handed(body.as_ref(), released, ctx);
+    Ok(())
+}
+
+/// What is to be done with bytes that are on their way to the caller; `released`: some were before.
+pub fn handed(bytes: Option<&Bytes>, released: bool, ctx: &mut Ctx) {
+    let Some(facts) = ctx.current.as_ref().and_then(|current| current.attempt.facts()) else { return };
+    let (whole, committed) = (facts.whole, facts.committed);
+    if let (Some(keeping), Some(bytes)) = (&mut ctx.keeping, bytes) {
         keeping.keeper.see(bytes);
     }
     // Before the last bytes go out: the caller may come back with the answer's id at once.
-    if facts.whole
+    if whole
         && let (Some(keeping), Some(key)) = (ctx.keeping.take(), &ctx.key)
         && let Some(kept) = keeping.keeper.kept(keeping.input, keeping.previous)
     {
         ctx.shared.responses.keep(&key.id, kept, ctx.shared.now().unix_ms / 1_000);
     }
-    if !before && facts.content {
-        attempt.first = Some(ctx.shared.now());
-    }
-    if facts.committed && body.is_some() && !released {
+    if committed && bytes.is_some() && !released {
         late_headers(ctx);
     }
-    Ok(())
+}
+
+impl Dispatched {
+    /// Takes the next chunk of a good answer, and gives what it becomes for the caller.
+    ///
+    /// # Errors
+    /// The answer is bad, and nothing of it has been handed out.
+    pub fn relay(&mut self, chunk: Option<Bytes>, end: bool, shared: &Shared) -> Result<Option<Bytes>, Fault> {
+        let attempt = &mut self.attempt;
+        let Some(relay) = &mut attempt.relay else { return Ok(chunk) };
+        let before = relay.facts().content;
+        let out = relay.chunk(chunk, end, &attempt.terms)?;
+        if let Some(fault) = out.fault {
+            attempt.fault.get_or_insert(fault);
+        }
+        if !before && relay.facts().content {
+            attempt.first = Some(shared.now());
+        }
+        Ok(out.bytes)
+    }
+
+    /// The fault that an error answer tells. A credential that the provider refuses rests. `now` is in Unix seconds.
+    pub fn told(&self, head: Option<&ResponseHeader>, raw: &[u8], shared: &Shared, served: &Served, now: u64) -> Fault {
+        let mut fault = self.attempt.terms.outbound.fault(self.attempt.status, raw);
+        fault.status = Some(self.attempt.status);
+        if let Some(head) = head {
+            fault.retry_after = retry_after(head, now).or(fault.retry_after);
+        }
+        self.scrub(&mut fault);
+        if fault.kind == FaultKind::Authentication {
+            dispatch::renew_grant(self, shared, served);
+        }
+        fault
+    }
+
+    /// Takes our own credentials out of a provider's sentence, should it repeat them.
+    fn scrub(&self, fault: &mut Fault) {
+        for secret in self.secrets() {
+            if fault.message.contains(secret) {
+                fault.message = fault.message.replace(secret, "[secret]");
+            }
+        }
+    }
+}
+
+impl ErrorBody {
+    /// Takes a piece of it in, as far as it is worth reading; says whether more is.
+    pub fn collect(&mut self, chunk: Option<Bytes>) -> bool {
+        let chunk = chunk.unwrap_or_default();
+        if self.size < MOST_ERROR && !chunk.is_empty() {
+            self.size += chunk.len();
+            self.parts.push(chunk);
+        }
+        self.size < MOST_ERROR
+    }
 }
 
 /// The end of a call, at `logging`: settles what is still open.
@@ -232,20 +285,10 @@ pub fn bare_error(ctx: &mut Ctx) -> Option<Fault> {
     read_error(&error, b"", ctx)
 }
 
-/// The fault that an error answer tells. A credential that the provider refuses rests.
+/// The fault that an error answer tells.
 fn read_error(error: &ErrorBody, raw: &[u8], ctx: &Ctx) -> Option<Fault> {
-    let current = ctx.current.as_ref()?;
-    let mut fault = current.attempt.terms.outbound.fault(current.attempt.status, raw);
-    fault.status = Some(current.attempt.status);
-    if let Some(head) = &error.head {
-        fault.retry_after = retry_after(head, ctx.started.unix_ms / 1_000).or(fault.retry_after);
-    }
-    scrub(&mut fault, ctx);
-    if fault.kind == FaultKind::Authentication {
-        let provider = &current.attempt.candidate.target.target.provider;
-        dispatch::renew_grant(ctx, provider);
-    }
-    Some(fault)
+    let now = ctx.started.unix_ms / 1_000;
+    Some(ctx.current.as_ref()?.told(error.head.as_deref(), raw, &ctx.shared, &ctx.served, now))
 }
 
 /// An error answer is whole: another target may try, or the caller is told.
@@ -329,7 +372,7 @@ fn fail(ctx: &mut Ctx, fault: Fault) -> Box<Error> {
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3), or OpenAI's `retry-after-ms`.
-fn retry_after(head: &ResponseHeader, now: u64) -> Option<Duration> {
+pub fn retry_after(head: &ResponseHeader, now: u64) -> Option<Duration> {
     let value = |name: &str| head.headers.get(name)?.to_str().ok().map(str::trim);
     if let Some(ms) = value("retry-after-ms").and_then(|text| text.parse::<u64>().ok()) {
         return Some(Duration::from_millis(ms));
@@ -341,16 +384,6 @@ fn retry_after(head: &ResponseHeader, now: u64) -> Option<Duration> {
     let date = httpdate::parse_http_date(text).ok()?;
     let at = date.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some(at.saturating_sub(Duration::from_secs(now)))
-}
-
-/// Takes our own credentials out of a provider's sentence, should it repeat them.
-fn scrub(fault: &mut Fault, ctx: &Ctx) {
-    let Some(current) = &ctx.current else { return };
-    for secret in current.secrets() {
-        if fault.message.contains(secret) {
-            fault.message = fault.message.replace(secret, "[secret]");
-        }
-    }
 }
 
 fn content_type(head: &ResponseHeader) -> Option<&str> {

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use http::HeaderMap;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::heads;
 use super::intake::Buffered;
 use super::peer::Upstream;
+use super::side::Sides;
 use super::tokens::Holder;
 use super::waiting::Lines;
 use crate::config::Snapshot;
@@ -40,8 +41,10 @@ pub struct Shared {
     pub cut: watch::Sender<bool>,
     /// Turns true when the process has been told to stop: no new calls.
     pub stopping: watch::Sender<bool>,
-    /// Told each time a new snapshot is in place; the service that keeps tokens listens.
-    pub swapped: Notify,
+    /// Attempts beside the calls.
+    pub sides: Sides,
+    /// Told each time a new snapshot is in place.
+    pub swapped: watch::Sender<()>,
 }
 
 /// A snapshot with what was made from it for connecting and for proving who we are.
@@ -124,7 +127,8 @@ impl Shared {
             in_flight: Arc::default(),
             cut: watch::Sender::new(false),
             stopping: watch::Sender::new(false),
-            swapped: Notify::new(),
+            sides: Sides::default(),
+            swapped: watch::Sender::new(()),
         })
     }
 
@@ -137,7 +141,7 @@ impl Shared {
         let next = Served::new(snapshot, Some(&self.served.load()));
         self.served.store(Arc::new(next));
         self.live.forget();
-        self.swapped.notify_one();
+        self.swapped.send_replace(());
     }
 
     pub fn now(&self) -> Moment {

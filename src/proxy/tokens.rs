@@ -150,6 +150,7 @@ pub struct Refresher {
 impl BackgroundService for Refresher {
     async fn start(&self, _: ShutdownWatch) {
         let mut fetcher = None;
+        let mut swapped = self.shared.swapped.subscribe();
         // It goes on while the gateway drains: calls that still run may try another target.
         loop {
             for holder in self.shared.served().holders() {
@@ -158,7 +159,9 @@ impl BackgroundService for Refresher {
                     tokio::spawn(holder.clone().keep(self.shared.clone(), fetcher.clone()));
                 }
             }
-            self.shared.swapped.notified().await;
+            if swapped.changed().await.is_err() {
+                return;
+            }
         }
     }
 }

@@ -186,7 +186,7 @@ impl BackgroundService for Drain {
         sleep(Duration::from_millis(50)).await;
         self.idle_by(Instant::now() + patience).await;
         let cut = self.shared.in_flight();
-        if cut > 0 {
+        if cut + self.shared.sides.running() > 0 {
             self.shared.cut.send_replace(true);
             self.idle_by(Instant::now() + GOODBYE).await;
         }
@@ -202,7 +202,7 @@ impl BackgroundService for Drain {
 
 impl Drain {
     async fn idle_by(&self, by: Instant) {
-        while self.shared.in_flight() > 0 && Instant::now() < by {
+        while self.shared.in_flight() + self.shared.sides.running() > 0 && Instant::now() < by {
             sleep(Duration::from_millis(20)).await;
         }
     }

@@ -96,6 +96,34 @@ impl TargetRecovered<'_> {
     }
 }
 
+/// A target, or a provider for all its targets, was asked whether it is well.
+pub struct Probed<'e> {
+    pub target: &'e str,
+    pub ask: &'static str,
+    /// Name of what was wrong.
+    pub wrong: Option<&'static str>,
+    /// The provider's own sentence, where it failed.
+    pub message: Option<&'e str>,
+    /// The last time it was otherwise.
+    pub changed: bool,
+}
+
+impl Probed<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        let Self { target, ask, wrong, message, changed } = *self;
+        let result = if wrong.is_none() { "ok" } else { "failed" };
+        metrics.probes.with_label_values(&[target, ask, result]).inc();
+        metrics.probe_ok.with_label_values(&[target]).set(f64::from(u8::from(wrong.is_none())));
+        match wrong {
+            Some(kind) if changed => {
+                tracing::warn!(target, ask, kind, message = message.map(clean), "a target does not answer a probe");
+            }
+            None if changed => tracing::info!(target, ask, "a target answers probes again"),
+            _ => tracing::debug!(target, ask, kind = wrong, "a target was probed"),
+        }
+    }
+}
+
 /// The configuration was read again, well.
 pub struct Reloaded<'e> {
     pub version: &'e str,

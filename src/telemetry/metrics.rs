@@ -37,6 +37,8 @@ pub struct Metrics {
     pub reload_time: Gauge,
     pub config_info: GaugeVec,
     pub journal_errors: IntCounterVec,
+    pub probes: IntCounterVec,
+    pub probe_ok: GaugeVec,
     pub token_refreshes: IntCounterVec,
     pub token_expiry: GaugeVec,
     pub streams_cut: IntCounter,
@@ -174,6 +176,19 @@ impl Metrics {
                 "token_refreshes_total",
                 "Tokens fetched for providers, by result.",
                 &["provider", "result"],
+            ),
+            probes: counters(
+                &registry,
+                "probes_total",
+                "Questions whether a target (or a provider, for all its targets) is well, by result: ok, failed, unspent, full.",
+                &["target", "ask", "result"],
+            ),
+            probe_ok: registered(
+                &registry,
+                GaugeVec::new(
+                    opts("probe_ok", "1 while the last question whether a target is well was answered well."),
+                    &["target"],
+                ),
             ),
             token_expiry: registered(
                 &registry,

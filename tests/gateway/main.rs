@@ -25,6 +25,8 @@ mod frames;
 #[cfg(test)]
 mod gateway;
 #[cfg(test)]
+mod heartbeat;
+#[cfg(test)]
 mod keep_alive;
 #[cfg(test)]
 mod metering;

@@ -85,3 +85,35 @@ fn every_mistake_of_routing_has_its_place() {
     }
     assert_eq!(found.lines().count(), 10, "{found}");
 }
+
+#[test]
+fn heartbeats_are_what_is_written_at_the_target_or_else_at_its_provider() {
+    use crate::policy::route::heartbeat::{Question, When};
+    let text = "providers:\n  p: { preset: ollama, heartbeat: { ask: completion, tokens: 5, interval: 2m, usd_per_day: 0.5 } }\n  q: { preset: ollama, heartbeat: { ask: models } }\n\
+        models:\n  m: { targets: [{ provider: p }, { provider: q }, { provider: q, model: x, heartbeat: { ask: path, path: /up, when: resting } }, { provider: p, model: y, heartbeat: { ask: none } }] }\n";
+    let snapshot = with(&[("f", text)], &[]).unwrap();
+    let beats: Vec<_> = snapshot.models["m"].targets.iter().map(|target| target.heartbeat.clone()).collect();
+    let [Some(p), Some(q), Some(x), None] = &*beats else { panic!("{beats:?}") };
+    assert_eq!((&p.rules.ask, p.shared, p.rules.when), (&Question::Completion { tokens: 5 }, false, When::Idle));
+    assert_eq!((p.rules.bounds.calls, p.rules.bounds.nano), (Some(2_880), Some(500_000_000)));
+    assert_eq!((&q.rules.ask, q.shared, q.rules.bounds.calls), (&Question::Models, true, None));
+    assert_eq!((&x.rules.ask, x.shared, x.rules.when), (&Question::Path("/up".to_owned()), false, When::Resting));
+
+    let text = "providers:\n  p: { preset: ollama, heartbeat: { ask: path } }\n  q: { preset: ollama, health_check: { path: / }, heartbeat: { ask: models, usd_per_day: 1 } }\n  r: { preset: cohere, api_key: k, heartbeat: { ask: models } }\n\
+        models:\n  m: { targets: [{ provider: r, heartbeat: { ask: completion, interval: 0s } }, { provider: r, model: x }] }\n";
+    let found: Vec<_> = with(&[("f", text)], &[])
+        .unwrap_err()
+        .iter()
+        .map(|problem| format!("{}: {}", problem.path, problem.message))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "providers.p.heartbeat: `path` goes with `ask: path`: write both, or neither",
+            "providers.q.heartbeat: `health_check` asks the nodes already: ask for a completion, or take one of the two out",
+            "providers.q.heartbeat: `tokens` and `usd_per_day` go with `ask: completion`: the others cost nothing",
+            "providers.r.heartbeat.ask: this API has no list of models: ask for a path or a completion",
+            "models.m.targets[0].heartbeat.interval: nothing can happen in no time: write more than 0",
+        ]
+    );
+}

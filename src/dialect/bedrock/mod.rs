@@ -49,6 +49,11 @@ const ISSUER: &str = "anthropic";
 struct Face;
 
 impl Outbound for Face {
+    /// It is at another host (Amazon Bedrock API reference, "ListFoundationModels", seen 2026-11-21).
+    fn listing(&self) -> Option<&'static str> {
+        None
+    }
+
     fn path(&self, to: &To<'_>, out: &mut String) {
         push_model(to.model, out);
         out.push_str(if to.stream { "/converse-stream" } else { "/converse" });

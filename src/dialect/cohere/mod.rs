@@ -36,6 +36,11 @@ const NAME: &str = "cohere";
 struct Face;
 
 impl Outbound for Face {
+    /// It is part of another version of the API (Cohere's API reference, "List models", seen 2026-11-21).
+    fn listing(&self) -> Option<&'static str> {
+        None
+    }
+
     fn path(&self, _: &To<'_>, out: &mut String) {
         out.push_str("/chat");
     }

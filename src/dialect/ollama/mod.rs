@@ -36,6 +36,11 @@ const NAME: &str = "ollama";
 struct Face;
 
 impl Outbound for Face {
+    /// `GET /api/tags` (Ollama's API, "List models", seen 2026-11-21).
+    fn listing(&self) -> Option<&'static str> {
+        Some("/tags")
+    }
+
     fn path(&self, _: &To<'_>, out: &mut String) {
         out.push_str("/chat");
     }

@@ -76,6 +76,15 @@ impl Breaker {
             && self.probe.compare_exchange(probe, now.max(1), Relaxed, Relaxed).is_ok()
     }
 
+    /// Ends its rest: the next call is the one that is let through.
+    pub fn half_open(&self, now: u64) {
+        let until = self.until.load(Relaxed);
+        if until > now {
+            // Fails only where something newer was told of it.
+            let _ = self.until.compare_exchange(until, now.max(1), Relaxed, Relaxed);
+        }
+    }
+
     /// The claimed call has ended without saying anything of the target.
     pub fn release(&self) {
         self.probe.store(0, Relaxed);

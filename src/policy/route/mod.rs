@@ -6,6 +6,7 @@ pub mod affinity;
 mod average;
 mod breaker;
 mod choose;
+pub mod heartbeat;
 mod vitals;
 
 pub use average::Average;

@@ -98,6 +98,11 @@ impl Vitals {
         self.cached.get().unwrap_or(0.0)
     }
 
+    /// Seconds since an attempt has told anything of it; nothing where none ever has.
+    pub fn quiet(&self, now: u64) -> Option<f32> {
+        self.success.aged(now).map(|(_, age)| age)
+    }
+
     /// Mean times in seconds, as measured.
     pub fn times(&self) -> (Option<f32>, Option<f32>) {
         (self.first.get(), self.total.get())
