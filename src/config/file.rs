@@ -4,9 +4,11 @@
 //! here only when it does something; what the product will have later is an unknown field until then
 //! ([`super::schema`] says so by name).
 
+mod beside;
 mod health;
 mod routing;
 
+pub use beside::Hedge;
 pub use health::{Heartbeat, Question, When};
 pub use routing::{Balanced, By, Queue, Quota, Routing, Split, Strategy};
 
@@ -298,6 +300,8 @@ pub struct Model {
     pub sticky: Option<Vec<By>>,
     /// Parts of the calls for named groups of targets.
     pub split: Option<Split>,
+    /// Asks another target too where one is late, and takes the first answer. Off without it.
+    pub hedge: Option<Hedge>,
     /// Models to go on with, in order, when every target failed.
     #[serde(default)]
     pub fallback: Vec<String>,

@@ -15,6 +15,7 @@ use crate::policy::price::Price;
 use crate::wire::yaml::{self, Node, Value};
 
 mod auth;
+mod beside;
 mod build;
 pub mod file;
 mod health;

@@ -38,6 +38,7 @@ impl Build<'_> {
             let route = Route::default().key("models").key(name);
             let (rules, sticky) = self.rules(written, &route);
             let split = self.split(name, written, &route);
+            let hedge = self.hedge(name, written, &route);
             let any = own.connect.or(own.first_byte).or(own.answer).or(own.idle).or(own.total).is_some();
             let timeouts = self.timeouts(own, timeouts, &route.key("timeouts"));
             if !targets.is_empty() {
@@ -51,6 +52,7 @@ impl Build<'_> {
                     rules,
                     sticky,
                     split,
+                    hedge,
                     usual: self.live.model(name),
                     fallback: Vec::new(),
                     strict: written.strict,
@@ -201,6 +203,7 @@ impl Build<'_> {
             rules: Rules::default(),
             sticky: Vec::new(),
             split: None,
+            hedge: None,
             usual: self.live.model(name),
             fallback: Vec::new(),
             strict: false,

@@ -14,6 +14,7 @@ use crate::dialect::Abilities;
 use crate::policy::price::Price;
 use crate::policy::route::affinity::By;
 use crate::policy::route::heartbeat::{Heartbeat, Pulse};
+use crate::policy::route::hedge::{Hedge, Hedges};
 use crate::policy::route::{Average, Rules, Shares, Strategy, Vitals};
 use crate::policy::{Account, auth};
 use crate::policy::{queue, quota};
@@ -202,6 +203,8 @@ pub struct Model {
     /// What keeps calls at one target, where that is the strategy: the first that a call has.
     pub sticky: Vec<By>,
     pub split: Option<Split>,
+    /// When its calls are made a second time, and how many were.
+    pub hedge: Option<(Arc<Hedge>, Arc<Hedges>)>,
     /// Output tokens of its answers, of late. Outlives this snapshot.
     pub usual: Arc<Average>,
     /// Models to go on with when every target failed, in order.

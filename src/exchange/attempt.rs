@@ -14,6 +14,7 @@ use crate::exchange::record::{self, Id, Intent, Settlement};
 use crate::ir::{Fault, Loss, Losses, Origin, Request, Usage};
 use crate::policy::Moment;
 use crate::policy::price::Nano;
+use crate::policy::ration::Taken;
 use crate::policy::route::Answered;
 use crate::wire::json::Invalid;
 use crate::wire::patch::Patch;
@@ -51,6 +52,8 @@ pub struct Attempt {
     pub aside: Option<Aside>,
     /// We left while the provider was at work: what it was given to read counts, though nobody heard what came of it.
     pub abandoned: bool,
+    /// Its part of what the gateway may spend of its own accord.
+    pub taken: Option<Taken>,
 }
 
 /// Why an attempt is made beside those of a call's own way.
@@ -58,6 +61,8 @@ pub struct Attempt {
 pub enum Aside {
     /// To see whether a target is well.
     Probe,
+    /// Another was late: the first of the two to have content answers.
+    Hedge,
 }
 
 impl Aside {
@@ -65,6 +70,7 @@ impl Aside {
     pub fn name(self) -> &'static str {
         match self {
             Aside::Probe => "probe",
+            Aside::Hedge => "hedge",
         }
     }
 }
@@ -211,13 +217,20 @@ impl Attempt {
             fault: None,
             aside: None,
             abandoned: false,
+            taken: None,
         })
+    }
+
+    /// The most that it can cost; 0 where no price is known.
+    pub fn reserve(&self) -> Nano {
+        let (target, call) = (&self.candidate.target, &self.terms.call);
+        let output = call.max_output.or(target.target.abilities.max_output).unwrap_or(UNBOUNDED_OUTPUT);
+        target.price.as_ref().map_or(0, |price| price.worst_case(call.input_estimate, output))
     }
 
     /// What the journal is told before dispatch.
     pub fn intent<'a>(&'a self, request: Id, key: &'a str, project: Option<&'a str>, call: &'a Call) -> Intent<'a> {
         let target = &self.candidate.target;
-        let output = call.max_output.or(target.target.abilities.max_output).unwrap_or(UNBOUNDED_OUTPUT);
         Intent {
             attempt: self.id,
             request,
@@ -231,7 +244,7 @@ impl Attempt {
             target: Cow::Borrowed(&target.target.id),
             stream: call.stream,
             price_version: target.price.as_ref().map(|price| Cow::Borrowed(&*price.version)).unwrap_or_default(),
-            reserve: target.price.as_ref().map_or(0, |price| price.worst_case(call.input_estimate, output)),
+            reserve: self.reserve(),
             input_estimate: call.input_estimate,
             config_version: Cow::Borrowed(&self.terms.snapshot.version),
             tags: record::tags(&self.tags(call)),

@@ -20,6 +20,7 @@ use crate::config::snapshot::{Key, Lacks, Model, PricedTarget, Retry};
 use crate::ir::{Fault, FaultKind};
 use crate::policy::Moment;
 use crate::policy::route::affinity::{Hash, draw};
+use crate::policy::route::hedge::{Hedge, Hedges};
 use crate::policy::route::{self, Ask, Cooling, Entry, Rules, Strategy};
 
 /// Output tokens that a call is counted with beforehand, where it says nothing, and at most.
@@ -46,7 +47,7 @@ impl Candidate {
 }
 
 /// The models in order, and how far the call has got.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     call: Arc<Call>,
     key: Arc<Key>,
@@ -216,6 +217,50 @@ impl Plan {
         };
         self.last = Some(fault);
         go_on && !self.left(now).is_zero()
+    }
+
+    /// The name of the model that was asked for.
+    pub fn asked(&self) -> &str {
+        &self.asked.name
+    }
+
+    /// How the call is hedged, where the current target is one of the model that was asked for.
+    pub fn hedge(&self) -> Option<&(Arc<Hedge>, Arc<Hedges>)> {
+        self.asked.hedge.as_ref().filter(|_| self.current.is_some_and(|(number, _)| number == 0))
+    }
+
+    /// A target for the same call beside the current one, if one is well, able and has room; and its place.
+    pub fn beside(
+        &self,
+        now: Moment,
+        fallback: bool,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Option<(Candidate, Held, (usize, usize))> {
+        if self.tried >= self.retry.total_tries || self.left(now).is_zero() {
+            return None;
+        }
+        let mut others = self.clone();
+        others.skip();
+        let last = if fallback { self.fallback.len() } else { 0 };
+        for number in 0..=last {
+            for _ in 0..CLAIMS {
+                let Some((place, why)) = others.choose(number, true, now.mono, self.tokens(), random) else { break };
+                let Some((model, target)) = self.at(number, place) else { break };
+                if let Some(held) = Held::take(target, now.mono, self.tokens(), random) {
+                    let candidate = Candidate { model: model.clone(), target: target.clone(), why };
+                    return Some((candidate, held, (number, place)));
+                }
+            }
+        }
+        None
+    }
+
+    /// A target was tried beside the current one, and is out of the question from now on.
+    pub fn passed(&mut self, place: (usize, usize)) {
+        if Some(place) != self.current && !self.done.contains(&place) {
+            self.done.push(place);
+            self.tried += 1;
+        }
     }
 
     /// Time left of the whole call.

@@ -82,7 +82,7 @@ pub struct Settlement<'a> {
     pub begun: u64,
     /// Unix milliseconds.
     pub at: u64,
-    /// `ok`, `client_gone`, `draining`, or the name of a [`FaultKind`](crate::ir::FaultKind).
+    /// `ok`, `client_gone`, `draining`, `outpaced` and `cancelled` (another attempt was quicker), or the name of a [`FaultKind`](crate::ir::FaultKind).
     pub outcome: Cow<'a, str>,
     /// Status of the provider's answer; 0 where there was none.
     pub status: u16,

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use quota::Quota;
 use route::heartbeat::Pulse;
+use route::hedge::Hedges;
 use route::{Average, Breaker, Vitals};
 
 /// An instant as the exchange is told it.
@@ -41,6 +42,7 @@ pub struct Live {
     accounts: DashMap<String, Arc<Account>>,
     models: DashMap<String, Arc<Average>>,
     pulses: DashMap<String, Arc<Pulse>>,
+    hedges: DashMap<String, Arc<Hedges>>,
 }
 
 /// What is known of a credential, for all models or for one: may it, and has it room.
@@ -72,12 +74,18 @@ impl Live {
         found(&self.pulses, id)
     }
 
+    /// How much of a model's calls was hedged, made on first sight.
+    pub fn hedges(&self, name: &str) -> Arc<Hedges> {
+        found(&self.hedges, name)
+    }
+
     /// Forgets what no snapshot has any more.
     pub fn forget(&self) {
         self.targets.retain(|_, vitals| Arc::strong_count(vitals) > 1);
         self.accounts.retain(|_, account| Arc::strong_count(account) > 1);
         self.models.retain(|_, usual| Arc::strong_count(usual) > 1);
         self.pulses.retain(|_, pulse| Arc::strong_count(pulse) > 1);
+        self.hedges.retain(|_, hedges| Arc::strong_count(hedges) > 1);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What may be spent on something in a window of time, in calls and in money: for what the gateway does of its own accord.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::price::Nano;
@@ -17,6 +17,28 @@ pub struct Bounds {
 /// The state of one ration.
 #[derive(Debug, Default)]
 pub struct Ration(Mutex<Spent>);
+
+/// One call's part of a ration, until it is known what it cost; counted in full where that is never told.
+#[derive(Debug)]
+pub struct Taken {
+    ration: Arc<Ration>,
+    bounds: Bounds,
+    at: u64,
+    reserve: Nano,
+}
+
+impl Taken {
+    /// Takes a call that costs at most so much; nothing where that would be too much.
+    pub fn of(ration: &Arc<Ration>, bounds: &Bounds, unix_ms: u64, reserve: Nano) -> Option<Taken> {
+        let taken = || Taken { ration: Arc::clone(ration), bounds: *bounds, at: unix_ms, reserve };
+        ration.take(bounds, unix_ms, reserve).then(taken)
+    }
+
+    /// The call is over, and has cost so much.
+    pub fn settle(self, cost: Nano) {
+        self.ration.settle(&self.bounds, self.at, self.reserve, cost);
+    }
+}
 
 /// What was spent of a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,7 +62,7 @@ impl Ration {
     }
 
     /// The call that was taken at that time cost so much in truth.
-    pub fn settle(&self, bounds: &Bounds, taken_ms: u64, reserve: Nano, cost: Nano) {
+    fn settle(&self, bounds: &Bounds, taken_ms: u64, reserve: Nano, cost: Nano) {
         let mut spent = self.lock();
         // What a window that is over has cost is nobody's affair any more.
         if spent.window == window(bounds, taken_ms) {

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 
 use super::downstream::Gate;
+use super::hedge::Begun;
 use super::intake::Share;
 use super::peer::Place;
 use super::settling::{self, Cause};
@@ -52,6 +53,12 @@ pub struct Ctx {
     pub refusal: Option<Refusal>,
     /// An attempt was settled already when its error reaches `error_while_proxy`: whether another is to be made.
     pub decided: Option<bool>,
+    /// Where another attempt may be under way beside the current one.
+    pub hedge: Option<Arc<Begun>>,
+    /// The last failure left something to try, beside what is under way.
+    pub more: bool,
+    /// The client left while an answer was given to it after the proxy loop.
+    pub gone: bool,
     /// Attempts dispatched.
     pub attempts: u32,
     pub outcome: Outcome,
@@ -139,6 +146,9 @@ impl Ctx {
             broken: None,
             refusal: None,
             decided: None,
+            hedge: None,
+            more: false,
+            gone: false,
             attempts: 0,
             outcome: Outcome::default(),
             share: None,
@@ -157,8 +167,23 @@ impl Ctx {
         let committed = current.attempt.committed();
         self.settle(&mut current.attempt, fault.kind.name(), committed, now);
         self.broken = committed.then_some(current.attempt);
+        self.count_hedge();
+        let hopeless = committed || !fault.kind.may_try_another();
         let Some(plan) = &mut self.plan else { return false };
-        plan.failed(fault, now, fastrand::u64(..)) && !committed
+        self.more = plan.failed(fault, now, fastrand::u64(..)) && !committed;
+        // What was begun beside it may still answer; what was not is armed anew with the next attempt.
+        let racing = self.gate.as_ref().is_some_and(|gate| gate.keep_race(!hopeless));
+        self.more || racing
+    }
+
+    /// Takes into account an attempt that was begun beside the current one.
+    pub fn count_hedge(&mut self) {
+        if let Some((place, number)) = self.hedge.as_ref().and_then(|begun| begun.get()) {
+            self.attempts = self.attempts.max(number);
+            if let Some(plan) = &mut self.plan {
+                plan.passed(place);
+            }
+        }
     }
 
     /// The current attempt is over: well, or because nobody waits for it any more.

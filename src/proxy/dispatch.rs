@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::context::{Ctx, Dispatched};
 use super::peer::Peer;
 use super::state::{Served, Shared};
-use super::{downstream, heads, relaying, reply, stop, waiting};
+use super::{downstream, heads, hedge, relaying, reply, stop, waiting};
 use crate::dialect::Asked;
 use crate::exchange::{Attempt, Held, Making, Refusal, Step, Unfit};
 use crate::ir::{Fault, FaultKind};
@@ -88,6 +88,14 @@ pub async fn first(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Attempt>,
 /// Pingora's `upstream_peer`: the next attempt, journalled, and where it connects to.
 pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     loop {
+        if ctx.prepared.is_none() && ctx.hedge.is_some() {
+            // Boxed: few calls come here, and the others should not carry what that takes.
+            Box::pin(hedge::wait(session, ctx)).await?;
+            if ctx.attempts > 0 && !ctx.more {
+                let refusal = exhausted(ctx);
+                return Err(stop(ctx, refusal));
+            }
+        }
         let mut attempt = match ctx.prepared.take() {
             Some(attempt) => attempt,
             None => match next(ctx).map_err(|refusal| stop(ctx, refusal))? {
@@ -131,6 +139,7 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>>
                     gate.begin(Instant::now() + first_by, timeouts.idle);
                 }
                 ctx.current = Some(current);
+                hedge::arm(session, ctx);
                 return Ok(peer);
             }
             // An attempt that cannot even begin has failed like any other.
@@ -233,6 +242,12 @@ pub fn unconnected(error: &Error) -> Fault {
 
 /// Pingora's `error_while_proxy`: what the failure was, and whether another try may be made.
 pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut error: Box<Error>, reused: bool) -> Box<Error> {
+    if *error.etype() == downstream::HEDGED {
+        hedge::outpaced(ctx);
+        error.as_in();
+        error.set_retry(false);
+        return error;
+    }
     if let Some(go_on) = ctx.decided.take() {
         error.set_retry(go_on);
         return error;
@@ -285,8 +300,21 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut error: Box<Error>, r
     error
 }
 
-/// Pingora's `fail_to_proxy`: tells the caller, in whatever way is still open. Returns the status told, 0 for none.
+/// Pingora's `fail_to_proxy`: the answer of another attempt, or why there is none. Returns the status told, 0 for none.
 pub async fn call_failed(session: &mut Session, error: &Error, ctx: &mut Ctx) -> u16 {
+    let Some(won) = ctx.gate.as_ref().and_then(|gate| gate.won()) else { return told(session, error, ctx).await };
+    match Box::pin(hedge::serve(session, ctx, *won)).await {
+        Ok(()) => 200,
+        Err(error) => {
+            let error = attempt_failed(session, ctx, error, false);
+            ctx.gone = *error.esource() == ErrorSource::Downstream;
+            told(session, &error, ctx).await
+        }
+    }
+}
+
+/// Tells the caller why there is no answer, in whatever way is still open.
+async fn told(session: &mut Session, error: &Error, ctx: &mut Ctx) -> u16 {
     if ctx.refusal.is_none() && *error.esource() == ErrorSource::Downstream {
         return 0;
     }
@@ -441,18 +469,24 @@ pub async fn pause(
         () = woken => Ok(()),
         gone = session.downstream_session.read_body_or_idle(true) => match gone {
             Ok(_) => Ok(()),
-            Err(error) if *error.etype() == downstream::DEADLINE => {
-                let refusal = ctx.plan.as_ref().map_or(Refusal::Bug { what: "a pause without a plan" }, |plan| plan.over_time());
-                Err(stop(ctx, refusal))
-            }
-            Err(error) if *error.etype() == downstream::DRAINING => Err(stop(ctx, Refusal::Draining)),
-            Err(mut error) => {
-                error.as_down();
-                error.set_retry(false);
-                Err(error)
-            }
+            Err(error) => Err(interrupted(ctx, error)),
         },
     }
+}
+
+/// What ended a wait for something else than the client.
+pub fn interrupted(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
+    if *error.etype() == downstream::DEADLINE {
+        let refusal =
+            ctx.plan.as_ref().map_or(Refusal::Bug { what: "a pause without a plan" }, |plan| plan.over_time());
+        return stop(ctx, refusal);
+    }
+    if *error.etype() == downstream::DRAINING {
+        return stop(ctx, Refusal::Draining);
+    }
+    error.as_down();
+    error.set_retry(false);
+    error
 }
 
 /// A provider's credential was refused: it is renewed, where it can be.

@@ -15,8 +15,9 @@
 use std::future::{Future, poll_fn};
 use std::mem;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -35,6 +36,9 @@ use pingora::{Error, ErrorType, Result};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
+use super::hedge::Race;
+use super::side::Exchange;
+
 /// No content in time.
 pub const FIRST_BYTE_TIMEOUT: ErrorType = ErrorType::Custom("FirstByteTimeout");
 /// No further chunk in time.
@@ -43,12 +47,18 @@ pub const IDLE_TIMEOUT: ErrorType = ErrorType::Custom("IdleTimeout");
 pub const DEADLINE: ErrorType = ErrorType::Custom("Deadline");
 /// This process stops, and its patience with streams is over.
 pub const DRAINING: ErrorType = ErrorType::Custom("Draining");
+/// Another attempt has content first.
+pub const HEDGED: ErrorType = ErrorType::Custom("Hedged");
+/// Another attempt, which was waited for, has failed too.
+pub const OUT_OF_RACE: ErrorType = ErrorType::Custom("OutOfRace");
 /// A head without the body that it must have.
 pub const EMPTY_ANSWER: ErrorType = ErrorType::Custom("EmptyAnswer");
 
 /// What the hooks tell the stand-in, and what it hands back when it goes.
 pub struct Gate {
     keep_alive: Option<KeepAlive>,
+    /// Whether there is a `race`: looked at each time something is waited for.
+    racing: AtomicBool,
     state: Mutex<GateState>,
 }
 
@@ -60,6 +70,14 @@ struct GateState {
     replacement: Option<Box<ResponseHeader>>,
     /// The caller has a head and signs of life, but no content.
     early: bool,
+    /// Another attempt that may have content first.
+    race: Option<Race>,
+    /// Its answer, when it had.
+    won: Option<Box<Exchange>>,
+    /// Nothing else is waited for.
+    race_only: bool,
+    /// The client's connection is not kept.
+    close: bool,
     returned: Option<Box<ServerSession>>,
 }
 
@@ -77,6 +95,7 @@ impl Gate {
     pub fn new(total_by: Instant, keep_alive: Option<KeepAlive>) -> Arc<Gate> {
         Arc::new(Gate {
             keep_alive,
+            racing: AtomicBool::new(false),
             state: Mutex::new(GateState {
                 first_by: total_by,
                 idle: Duration::from_secs(60),
@@ -84,6 +103,10 @@ impl Gate {
                 late: Vec::new(),
                 replacement: None,
                 early: false,
+                race: None,
+                won: None,
+                race_only: false,
+                close: false,
                 returned: None,
             }),
         })
@@ -96,6 +119,7 @@ impl Gate {
         state.idle = idle;
         state.late.clear();
         state.replacement = None;
+        state.race_only = false;
     }
 
     /// Headers to add to the held head when it is let go.
@@ -112,6 +136,69 @@ impl Gate {
     /// only be told in the stream.
     pub fn early(&self) -> bool {
         self.lock().early
+    }
+
+    /// From now on, another attempt may have content first.
+    pub fn race(&self, race: Race) {
+        self.lock().race = Some(race);
+        self.racing.store(true, Relaxed);
+    }
+
+    pub fn is_racing(&self) -> bool {
+        self.racing.load(Relaxed)
+    }
+
+    /// Whether another attempt is under way, or has content.
+    pub fn is_hedged(&self) -> bool {
+        let state = self.lock();
+        state.won.is_some() || state.race.as_ref().is_some_and(Race::is_on)
+    }
+
+    /// The current attempt is over: what was not begun beside it is given up, and `keep` says whether what was is kept.
+    /// Says whether something is still under way.
+    pub fn keep_race(&self, keep: bool) -> bool {
+        if !self.is_racing() && !keep {
+            return false;
+        }
+        let mut state = self.lock();
+        if state.race.as_ref().is_some_and(|race| !(keep && race.is_on())) {
+            state.race = None;
+            self.racing.store(false, Relaxed);
+        }
+        state.race.is_some() || (keep && state.won.is_some())
+    }
+
+    /// Nothing but the other attempt is waited for.
+    pub fn wait_for_race(&self) {
+        let mut state = self.lock();
+        state.race_only = true;
+        state.first_by = state.total_by;
+    }
+
+    /// The answer of another attempt, if it was quicker.
+    pub fn won(&self) -> Option<Box<Exchange>> {
+        self.lock().won.take()
+    }
+
+    /// The client's connection ends with the answer.
+    pub fn close_after(&self) {
+        self.lock().close = true;
+    }
+
+    /// The other attempt: whether it has content, or will never have any.
+    fn poll_race(&self, context: &mut Context<'_>) -> Poll<Woken> {
+        let mut state = self.lock();
+        let Some(race) = &mut state.race else { return Poll::Pending };
+        let Poll::Ready(came) = race.poll(context) else { return Poll::Pending };
+        state.race = None;
+        self.racing.store(false, Relaxed);
+        let (won, only) = (came.is_some(), state.race_only);
+        state.won = came;
+        Poll::Ready(match (won, only) {
+            (true, _) => Woken::Race(Some(HEDGED)),
+            (false, true) => Woken::Race(Some(OUT_OF_RACE)),
+            (false, false) => Woken::Race(None),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, GateState> {
@@ -176,6 +263,8 @@ enum Woken {
     Client(Result<Option<Bytes>>),
     Cut,
     Clock,
+    /// Another attempt is over, and what that means here.
+    Race(Option<ErrorType>),
 }
 
 impl Drop for Downstream {
@@ -228,6 +317,12 @@ impl Downstream {
             tasks.insert(0, head);
         }
         let mut state = self.gate.lock();
+        // Whoever has content first answers.
+        state.race = None;
+        self.gate.racing.store(false, Relaxed);
+        if state.close {
+            self.inner.set_keepalive(None);
+        }
         if mem::take(&mut state.early) {
             tasks.retain(|task| !matches!(task, HttpTask::Header(..)));
         }
@@ -304,7 +399,7 @@ impl CustomSession for Downstream {
                 timer.as_mut().reset(by);
             }
             let woken = {
-                let (cut, mut client) = (&mut self.cut, pin!(self.inner.read_body_or_idle(true)));
+                let (cut, gate, mut client) = (&mut self.cut, &self.gate, pin!(self.inner.read_body_or_idle(true)));
                 poll_fn(|context| {
                     if let Poll::Ready(read) = client.as_mut().poll(context) {
                         return Poll::Ready(Woken::Client(read));
@@ -313,6 +408,11 @@ impl CustomSession for Downstream {
                         *cut = None;
                         return Poll::Ready(Woken::Cut);
                     }
+                    if gate.is_racing()
+                        && let Poll::Ready(woken) = gate.poll_race(context)
+                    {
+                        return Poll::Ready(woken);
+                    }
                     timer.as_mut().poll(context).map(|()| Woken::Clock)
                 })
                 .await
@@ -320,6 +420,12 @@ impl CustomSession for Downstream {
             match woken {
                 Woken::Client(read) => return read,
                 Woken::Cut => return Error::e_explain(DRAINING, "the process stops"),
+                Woken::Race(Some(what)) => {
+                    // Of an answer that nobody gets.
+                    self.held = None;
+                    return Error::e_explain(what, "another attempt is over");
+                }
+                Woken::Race(None) => continue,
                 Woken::Clock => {}
             }
             match sign {

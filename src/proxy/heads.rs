@@ -137,6 +137,12 @@ fn crosses_to(name: &str, same_dialect: bool) -> bool {
     }
 }
 
+/// What providers may see of a caller's headers.
+pub fn carried(caller: &HeaderMap) -> HeaderMap {
+    let carried = caller.iter().filter(|(name, _)| crosses_to(name.as_str(), true));
+    carried.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 /// Response headers of a provider that reach the caller, by name or by prefix.
 fn crosses_back(name: &str) -> bool {
     match name {

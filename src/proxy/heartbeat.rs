@@ -173,11 +173,6 @@ async fn complete(shared: &Arc<Shared>, served: &Arc<Served>, asked: &Asked, tok
         Ready::Full { .. } | Ready::Resting { .. } => None,
     };
     let Some(held) = held else { return Answer::Full };
-    let price = target.price.as_ref();
-    let reserve = price.map_or(0, |price| price.worst_case(call.input_estimate, u64::from(tokens)));
-    if !asked.beat.pulse.take(rules, now, reserve) {
-        return Answer::Spent;
-    }
     let id = shared.new_id(now);
     let request_id = id.to_string();
     let call = Arc::new(call);
@@ -196,6 +191,10 @@ async fn complete(shared: &Arc<Shared>, served: &Arc<Served>, asked: &Asked, tok
         return wrong("The target cannot be given a probe.");
     };
     attempt.aside = Some(Aside::Probe);
+    attempt.taken = asked.beat.pulse.take(rules, now, attempt.reserve());
+    if attempt.taken.is_none() {
+        return Answer::Spent;
+    }
     let errand = Errand {
         shared: shared.clone(),
         served: served.clone(),
@@ -214,8 +213,6 @@ async fn complete(shared: &Arc<Shared>, served: &Arc<Served>, asked: &Asked, tok
         Err(Unanswered::Failed(fault)) => Err(fault),
         Err(Unanswered::Unmetered) => return Answer::Full,
     };
-    let cost = answered.as_ref().map_or(0, |settled| settled.cost);
-    asked.beat.pulse.ration.settle(&rules.bounds, now.unix_ms, reserve, cost);
     Answer::Came(answered.err())
 }
 
@@ -241,7 +238,7 @@ fn ping(model: &str, tokens: u32, served: &Served) -> Option<Call> {
 async fn question(shared: &Shared, served: &Served, asked: &[Asked], rules: &Heartbeat) -> Answer {
     let Some(first) = asked.first() else { return Answer::Full };
     let began = shared.now();
-    if !first.beat.pulse.take(rules, began, 0) {
+    if first.beat.pulse.take(rules, began, 0).is_none() {
         return Answer::Spent;
     }
     let seats = first.target.seats.len();

@@ -9,7 +9,6 @@
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use pingora::protocols::http::HttpTask;
@@ -159,7 +158,7 @@ async fn ask(second: Second, served: &Served) -> Result<Exchange, &'static str> 
     };
     let Ok(mut attempt) = Attempt::prepare(&making, candidate, held) else { return Err("nowhere") };
     attempt.aside = Some(Aside::Hedge);
-    let reserve = attempt.reserve(&errand.call);
+    let reserve = attempt.reserve();
     let Some(taken) = hedges.take(&rules, now.unix_ms, reserve) else { return Err("capped") };
     attempt.taken = Some(taken);
     // Only set here, and once.
@@ -209,11 +208,13 @@ pub fn outpaced(ctx: &mut Ctx) {
 pub async fn serve(session: &mut Session, ctx: &mut Ctx, won: Exchange) -> Result<()> {
     let labels = [ctx.plan.as_ref().map_or("", Plan::asked), "won"];
     ctx.shared.metrics.hedges.with_label_values(&labels).inc();
-    let adopted = won.adopt().ok_or_else(|| Error::explain(ErrorType::InternalError, "an answer without an attempt"))?;
+    let adopted =
+        won.adopt().ok_or_else(|| Error::explain(ErrorType::InternalError, "an answer without an attempt"))?;
     let Adopted { current, mut line, ready, mut ended } = adopted;
     ctx.attempts = ctx.attempts.max(current.attempt.number);
     ctx.current = Some(current);
-    let mut head = line.head();
+    let headless = || Error::explain(ErrorType::InvalidHTTPHeader, "an answer without a head").into_up();
+    let mut head = line.head().ok_or_else(headless)?;
     relaying::head(&mut head, ctx)?;
     relaying::handed(Some(&ready), false, ctx);
     if let Some(gate) = &ctx.gate {
@@ -223,15 +224,12 @@ pub async fn serve(session: &mut Session, ctx: &mut Ctx, won: Exchange) -> Resul
     let tasks = vec![HttpTask::Header(Box::new(head), false), HttpTask::Body(Some(ready), ended)];
     session.downstream_session.response_duplex_vec(tasks).await.map_err(Error::into_down)?;
     while !ended {
-        let mut read = std::pin::pin!(line.read());
-        let (mut body, end) = loop {
-            tokio::select! {
-                biased;
-                read = &mut read => break read.map_err(Error::into_up)?,
-                watched = session.downstream_session.read_body_or_idle(true) => {
-                    let left = || Error::explain(ErrorType::ConnectionClosed, "the client is gone").into_down();
-                    return Err(watched.err().map_or_else(left, |error| error.into_down_unless_ours()));
-                }
+        let (mut body, end) = tokio::select! {
+            biased;
+            read = line.read() => read.map_err(Error::into_up)?,
+            watched = session.downstream_session.read_body_or_idle(true) => {
+                let left = || Error::explain(ErrorType::ConnectionClosed, "the client is gone").into_down();
+                return Err(watched.err().map_or_else(left, Error::into_down));
             }
         };
         ended = end;
@@ -244,6 +242,3 @@ pub async fn serve(session: &mut Session, ctx: &mut Ctx, won: Exchange) -> Resul
     line.release(&ctx.shared).await;
     Ok(())
 }
-
-/// Time enough for anything that has clocks of its own.
-pub const LONG: Duration = Duration::from_secs(86_400);

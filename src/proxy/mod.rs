@@ -10,6 +10,7 @@ mod downstream;
 mod fetch;
 mod heads;
 pub mod heartbeat;
+mod hedge;
 mod intake;
 mod peer;
 mod relaying;
@@ -158,7 +159,7 @@ impl ProxyHttp for Gateway {
         if let Some(gate) = ctx.gate.take() {
             downstream::restore(session, &gate);
         }
-        let gone = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
+        let gone = ctx.gone || error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
         relaying::finish(ctx, gone);
         let status = session.response_written().map_or(0, |head| head.status.as_u16());
         access_log::write(&dispatch::finished(session, ctx, status, gone), &ctx.shared.metrics);

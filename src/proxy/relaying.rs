@@ -13,7 +13,7 @@ use super::heads;
 use super::reply::{self, REQUEST_ID};
 use super::state::{Served, Shared};
 use crate::dialect::{Asked, anthropic};
-use crate::exchange::{Attempt, Form, Refusal, Relay, Sent, allowance, estimate};
+use crate::exchange::{Aside, Attempt, Form, Refusal, Relay, Sent, allowance, estimate};
 use crate::ir::{Fault, FaultKind};
 use crate::policy::price;
 
@@ -59,6 +59,7 @@ pub fn judge(head: &ResponseHeader, current: &mut Dispatched, shared: &Shared) -
 
 /// Pingora's `response_filter`: the answer's head for the caller. It is held until the first good byte.
 pub fn head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    ctx.count_hedge();
     let Some(current) = &ctx.current else { return Ok(()) };
     let attempt = &current.attempt;
     // An error answer: its head is made when its body is known.
@@ -161,6 +162,7 @@ impl ErrorBody {
 
 /// The end of a call, at `logging`: settles what is still open.
 pub fn finish(ctx: &mut Ctx, gone: bool) {
+    ctx.count_hedge();
     let Some(current) = &mut ctx.current else { return };
     if let Some(fault) = current.attempt.fault.clone() {
         // The provider failed inside the answer, and the caller was told so in its stream.
@@ -207,7 +209,7 @@ fn name_call(headers: &mut HeaderMap, ctx: &Ctx) {
         put(&names::LOSS, &attempt.losses.header());
     }
     headers.insert(&names::CACHE, HeaderValue::from_static("off"));
-    headers.insert(&names::ROUTE, route(ctx, attempt));
+    headers.insert(&names::ROUTE, route(attempt));
     headers.insert(&names::ATTEMPTS, ctx.attempts.into());
     if let Ok(id) = HeaderValue::from_str(&ctx.request_id) {
         headers.entry(own_request_id(ctx)).or_insert(id);
@@ -236,9 +238,11 @@ mod names {
 }
 
 /// Why this target.
-fn route(ctx: &Ctx, attempt: &Attempt) -> HeaderValue {
+fn route(attempt: &Attempt) -> HeaderValue {
     let why = attempt.candidate.why;
-    match (why.is_plain(), ctx.attempts > 1) {
+    let hedge = attempt.aside == Some(Aside::Hedge);
+    let further = attempt.number > 1;
+    match (why.is_plain() && !hedge, further) {
         (true, false) => return HeaderValue::from_static("weighted"),
         (true, true) => return HeaderValue::from_static("weighted;fallback"),
         _ => {}
@@ -248,8 +252,8 @@ fn route(ctx: &Ctx, attempt: &Attempt) -> HeaderValue {
         text.push_str(";arm=");
         text.push_str(arm);
     }
-    if ctx.attempts > 1 {
-        text.push_str(";fallback");
+    if further {
+        text.push_str(if hedge { ";hedge" } else { ";fallback" });
     }
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(why.strategy.name()))
 }

@@ -97,6 +97,47 @@ impl Errand {
     }
 }
 
+/// An attempt whose answer goes to a caller.
+pub struct Adopted {
+    pub current: Dispatched,
+    pub line: Line,
+    /// Relayed already.
+    pub ready: Bytes,
+    /// The provider has said all.
+    pub ended: bool,
+}
+
+/// The provider's end of an exchange.
+pub struct Line {
+    http: HttpSession,
+    peer: Box<HttpPeer>,
+}
+
+impl Line {
+    /// The head of the provider's answer.
+    pub fn head(&self) -> Option<ResponseHeader> {
+        self.http.response_header().cloned()
+    }
+
+    /// The next chunk as it came, and whether it was the last.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn read(&mut self) -> pingora::Result<(Option<Bytes>, bool)> {
+        let read = self.http.read_response_body().await?;
+        let end = read.is_none() || self.http.response_done();
+        Ok((read, end))
+    }
+
+    /// Keeps the connection for others, where its answer is over.
+    pub async fn release(mut self, shared: &Shared) {
+        if self.http.response_done() {
+            let idle = self.peer.options.idle_timeout;
+            shared.sides.connector().await.release_http_session(self.http, &*self.peer, idle).await;
+        }
+    }
+}
+
 /// Why there is no answer.
 #[derive(Debug)]
 pub enum Unanswered {
@@ -206,6 +247,14 @@ impl Exchange {
         let settled = settling::settle(&cause, &mut current.attempt, "ok", false, now);
         self.release().await;
         Ok(settled)
+    }
+
+    /// The attempt with what is left of its answer, for whoever gives it to a caller and settles it.
+    pub fn adopt(mut self) -> Option<Adopted> {
+        let current = self.current.take()?;
+        let (http, peer) = self.http.take()?;
+        let ready = self.ready.take().unwrap_or_default();
+        Some(Adopted { current, line: Line { http, peer }, ready, ended: self.ended })
     }
 
     /// Connects, sends, and reads up to the first content.

@@ -234,7 +234,7 @@ fn statement(query: &Query) -> (String, Vec<Value>) {
             "coalesce(sum(served), 0)",
             "coalesce(sum(state = 0), 0)",
             "coalesce(sum(state = 2), 0)",
-            "coalesce(sum(state = 1 AND outcome NOT IN ('ok', 'client_gone', 'draining')), 0)",
+            "coalesce(sum(state = 1 AND outcome NOT IN ('ok', 'client_gone', 'draining', 'outpaced', 'cancelled')), 0)",
             "coalesce(sum(estimated), 0)",
             "coalesce(sum(unpriced), 0)",
             "coalesce(sum(state = 1), 0)",

@@ -37,6 +37,7 @@ pub struct Metrics {
     pub reload_time: Gauge,
     pub config_info: GaugeVec,
     pub journal_errors: IntCounterVec,
+    pub hedges: IntCounterVec,
     pub probes: IntCounterVec,
     pub probe_ok: GaugeVec,
     pub token_refreshes: IntCounterVec,
@@ -176,6 +177,12 @@ impl Metrics {
                 "token_refreshes_total",
                 "Tokens fetched for providers, by result.",
                 &["provider", "result"],
+            ),
+            hedges: counters(
+                &registry,
+                "hedges_total",
+                "Late calls that another target was to be asked for too: won, lost, failed, capped, nowhere (no target was ready).",
+                &["model", "result"],
             ),
             probes: counters(
                 &registry,

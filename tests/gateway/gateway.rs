@@ -232,6 +232,35 @@ impl Gateway {
         }
     }
 
+    /// Runs a command of the binary with this gateway's configuration.
+    #[track_caller]
+    pub fn command(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portolan"));
+        let output = command.args(arguments).arg("--config").arg(&self.file).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The ledger's attempts by these columns, a line each, values with a space between: "main ok 2".
+    #[track_caller]
+    pub fn ledger(&self, by: &str) -> Vec<String> {
+        // What is in the journal is in the ledger once the caller's usage was read.
+        self.usage(SECRET);
+        let table: Value = serde_json::from_str(&self.command(&["usage", "--json", "--by", by])).unwrap();
+        let mut rows: Vec<String> = table["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| {
+                let value = |name: &str| row[name].as_str().filter(|value| !value.is_empty()).unwrap_or("-").to_owned();
+                let values: Vec<_> = by.split(',').map(value).collect();
+                format!("{} {}", values.join(" "), row["attempts"])
+            })
+            .collect();
+        rows.sort_unstable();
+        rows
+    }
+
     #[track_caller]
     pub fn metrics(&self) -> String {
         let got = client::get(self.admin, "/metrics", &[("connection", "close")]);

@@ -1,6 +1,5 @@
 //! Targets that are asked whether they are well: what is asked, what it teaches, and what it may cost.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
@@ -105,18 +104,10 @@ fn a_completion_is_an_attempt_like_any_other() {
     mood.store(200, Ordering::SeqCst);
     wait(&gateway, "well again", |seen| seen["state"] == "ok");
 
-    let file = gateway.dir.path().join("portolan.yaml");
-    let run = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portolan"));
-        let output = command.args(arguments).arg("--config").arg(&file).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    };
-    gateway.usage(SECRET);
-    let rows = run(&["usage", "--by", "key,tag.side,outcome"]);
-    let has = |words: [&str; 3]| rows.lines().any(|line| line.split_whitespace().take(3).eq(words));
-    assert!(has(["@probe", "probe", "ok"]) && has(["@probe", "probe", "server"]), "{rows}");
-    let shown = run(&["targets"]);
+    let rows = gateway.ledger("key,tag.side,outcome");
+    let has = |row: &str| rows.iter().any(|other| other.starts_with(row));
+    assert!(has("@probe probe ok ") && has("@probe probe server "), "{rows:?}");
+    let shown = gateway.command(&["targets"]);
     assert!(shown.contains("alias-provider/alias-real") && shown.contains("completion ok"), "{shown}");
 }
 

@@ -27,6 +27,8 @@ mod gateway;
 #[cfg(test)]
 mod heartbeat;
 #[cfg(test)]
+mod hedging;
+#[cfg(test)]
 mod keep_alive;
 #[cfg(test)]
 mod metering;

@@ -117,3 +117,18 @@ fn heartbeats_are_what_is_written_at_the_target_or_else_at_its_provider() {
         ]
     );
 }
+
+#[test]
+fn hedges_are_shares_and_have_somewhere_to_go() {
+    let text = "providers: { p: { preset: ollama }, q: { preset: vllm } }\n\
+        models:\n  m: { targets: [{ provider: p }, { provider: q }], hedge: { percent: 2.5, usd_per_hour: 3 } }\n  n: { targets: [{ provider: p }], fallback: [m], hedge: { delay: 50ms, fallback: true } }\n";
+    let snapshot = with(&[("f", text)], &[]).unwrap();
+    let of = |model: &str| snapshot.models[model].hedge.as_ref().unwrap().0.clone();
+    assert_eq!((of("m").share, of("m").bounds.nano, of("m").delay), (25_000, Some(3_000_000_000), None));
+    assert_eq!((of("m").floor.as_millis(), of("n").floor.as_millis(), of("n").share), (200, 0, 50_000));
+    let text = "providers: { p: { preset: ollama } }\nmodels:\n  m: { targets: [{ provider: p }], hedge: { percent: 101, delay: 0s } }\n";
+    let found = problems(text).join("\n");
+    for part in ["no other target to ask", "at most 100 per cent", "nothing can happen in no time"] {
+        assert!(found.contains(part), "{part}: {found}");
+    }
+}

@@ -179,3 +179,35 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_asked_beside_a_target_is_another_one_that_is_well() {
+    let models = "  m: { targets: [{ provider: a }, { provider: b, region: x }, { provider: c }], strategy: priority, fallback: [n], hedge: { percent: 50 } }\n  n: { targets: [{ provider: d }] }\n";
+    let snapshot = snapshot(models);
+    let beside = |plan: &Plan, fallback| {
+        let found = plan.beside(at(SECOND), fallback, &mut || 7);
+        found.map(|(candidate, held, place)| (candidate.target.target.id.clone(), held, place))
+    };
+    let mut first = plan(&snapshot, "", SECOND);
+    assert!(first.hedge().is_none(), "nothing is under way");
+    let _held = next(&mut first, SECOND).unwrap();
+    assert!(first.hedge().is_some());
+    let (id, held, place) = beside(&first, false).unwrap();
+    assert_eq!((id.as_str(), place), ("b/m", (0, 1)));
+    first.passed(place);
+    first.passed(place);
+    assert_eq!((first.tried, first.done.len()), (2, 1));
+    drop(held);
+    assert_eq!(beside(&first, false).unwrap().0, "c/m", "and not the same again");
+    // Where the call may not go, or what rests, is not asked.
+    let mut bound = plan(&snapshot, r#","region":["ar","x"]"#, SECOND);
+    let _held = next(&mut bound, SECOND).unwrap();
+    assert_eq!(beside(&bound, false).unwrap().0, "b/m");
+    let (id, mut other, _) = beside(&bound, false).unwrap();
+    assert!(other.failed(&Fault::new(FaultKind::Server, "no"), SECOND, bound.cooling()).is_some(), "{id} rests");
+    assert!(beside(&bound, true).is_none());
+    // Fallbacks answer only where that is wanted.
+    first.passed((0, 2));
+    assert!(beside(&first, false).is_none());
+    assert_eq!(beside(&first, true).unwrap().0, "d/n");
+}

@@ -1,13 +1,13 @@
 //! Asking a target whether it is well, without waiting for a call to find out: when, by what, and how often at most.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::vitals::Vitals;
 use super::{Breaker, Gate};
 use crate::policy::Moment;
 use crate::policy::price::Nano;
-use crate::policy::ration::{Bounds, Ration, Spent};
+use crate::policy::ration::{Bounds, Ration, Spent, Taken};
 
 /// What is asked, when and how often, as the operator wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Heartbeat {
 /// What is known from asking one target. Outlives snapshots.
 #[derive(Debug, Default)]
 pub struct Pulse {
-    pub ration: Ration,
+    pub ration: Arc<Ration>,
     beats: Mutex<Beats>,
 }
 
@@ -115,8 +115,8 @@ impl Pulse {
     }
 
     /// Takes one question that costs at most so much.
-    pub fn take(&self, rules: &Heartbeat, now: Moment, reserve: Nano) -> bool {
-        self.ration.take(&rules.bounds, now.unix_ms, reserve)
+    pub fn take(&self, rules: &Heartbeat, now: Moment, reserve: Nano) -> Option<Taken> {
+        Taken::of(&self.ration, &rules.bounds, now.unix_ms, reserve)
     }
 
     fn lock(&self) -> MutexGuard<'_, Beats> {

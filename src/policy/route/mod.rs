@@ -7,6 +7,7 @@ mod average;
 mod breaker;
 mod choose;
 pub mod heartbeat;
+pub mod hedge;
 mod vitals;
 
 pub use average::Average;

@@ -25,6 +25,7 @@ pub struct Vitals {
     /// Part of the input that was read from the provider's cache, 0 to 1.
     cached: Average,
     firsts: Sketch,
+    totals: Sketch,
 }
 
 /// What an answer that came through taught of its target.
@@ -63,6 +64,7 @@ impl Vitals {
         }
         if answered.total_us != 0 {
             self.total.add(now, answered.total_us as f32 / 1e6);
+            self.totals.add(answered.total_us);
         }
         if answered.input != 0 {
             self.cached.add(now, answered.cached.min(answered.input) as f32 / answered.input as f32);
@@ -73,6 +75,13 @@ impl Vitals {
     /// An attempt failed by the target's fault.
     pub fn failed(&self, now: u64) {
         self.success.add(now, 0.0);
+    }
+
+    /// It was left for another after so many microseconds without content: it takes at least so long.
+    pub fn outpaced(&self, now: u64, stream: bool, waited_us: u64) {
+        let (average, sketch) = if stream { (&self.first, &self.firsts) } else { (&self.total, &self.totals) };
+        average.add(now, waited_us as f32 / 1e6);
+        sketch.add(waited_us);
     }
 
     /// What its time counts as in a choice, in seconds: that of the first token for a stream, of the whole otherwise.
@@ -111,6 +120,11 @@ impl Vitals {
     /// Microseconds to the first token that 95 of 100 answers do not exceed.
     pub fn first_p95(&self) -> Option<u64> {
         self.firsts.p95()
+    }
+
+    /// The same for whole answers, to their end.
+    pub fn total_p95(&self) -> Option<u64> {
+        self.totals.p95()
     }
 }
 

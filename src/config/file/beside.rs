@@ -1,0 +1,23 @@
+//! What an operator writes of attempts that are made beside a call's own.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::value::{Decimal, Span};
+
+/// Where a target is late another one of the model is asked as well; the first to have content answers, the other is left.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hedge {
+    /// How late is late. Default: later than 95 of 100 answers of the target, once twenty have been seen; first tokens of
+    /// streams, ends of whole answers.
+    pub delay: Option<Span>,
+    /// Never sooner than that. Default 200ms.
+    pub floor: Option<Span>,
+    /// Calls of a hundred that may be made twice, saved up to ten. Default 5.
+    pub percent: Option<Decimal>,
+    /// US dollars an hour for second attempts, as far as their prices are known. Default: no bound but `percent`.
+    pub usd_per_hour: Option<Decimal>,
+    /// The model's fallbacks may be asked too, where it has no other target left.
+    pub fallback: bool,
+}
