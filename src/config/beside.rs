@@ -4,16 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::ration::Bounds;
+use crate::policy::route::affinity::Hash;
 use crate::policy::route::hedge::{Hedge, Hedges};
+use crate::policy::route::shadow::Shadow;
 
 use super::build::Build;
 use super::file;
 use super::problem::Route;
+use super::routing;
 use super::value::Decimal;
 
 /// Quicker than people notice, and slower than most first tokens.
 const FLOOR: Duration = Duration::from_millis(200);
 const HOUR: Duration = Duration::from_secs(3_600);
+const SHADOWS: u32 = 16;
 /// Millionths.
 const SHARE: u64 = 50_000;
 
@@ -43,6 +47,20 @@ impl Build<'_> {
             fallback: hedge.fallback,
         };
         Some((Arc::new(rules), self.live.hedges(name)))
+    }
+
+    /// Whereto a model's calls are copied. That the other model exists is checked with the other references.
+    pub(super) fn shadow(&mut self, name: &str, written: &file::Model, route: &Route) -> Option<Arc<Shadow>> {
+        let shadow = written.shadow.as_ref()?;
+        let share = self.share(Some(shadow.percent), &route.key("shadow").key("percent"))?;
+        Some(Arc::new(Shadow {
+            to: shadow.to.clone(),
+            share,
+            by: shadow.by.iter().map(|by| routing::by(*by)).collect(),
+            salt: Hash::default().with(b"shadow").with(name.as_bytes()).finish(),
+            most: shadow.in_flight.unwrap_or(SHADOWS),
+            running: self.live.shadows(name),
+        }))
     }
 
     /// Millionths of so many per cent.

@@ -8,7 +8,7 @@ mod beside;
 mod health;
 mod routing;
 
-pub use beside::Hedge;
+pub use beside::{Hedge, Shadow};
 pub use health::{Heartbeat, Question, When};
 pub use routing::{Balanced, By, Queue, Quota, Routing, Split, Strategy};
 
@@ -302,6 +302,8 @@ pub struct Model {
     pub split: Option<Split>,
     /// Asks another target too where one is late, and takes the first answer. Off without it.
     pub hedge: Option<Hedge>,
+    /// Sends some of the calls to another model too, whose answer nobody gets, and compares the two. Off without it.
+    pub shadow: Option<Shadow>,
     /// Models to go on with, in order, when every target failed.
     #[serde(default)]
     pub fallback: Vec<String>,

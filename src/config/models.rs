@@ -39,6 +39,7 @@ impl Build<'_> {
             let (rules, sticky) = self.rules(written, &route);
             let split = self.split(name, written, &route);
             let hedge = self.hedge(name, written, &route);
+            let shadow = self.shadow(name, written, &route);
             let any = own.connect.or(own.first_byte).or(own.answer).or(own.idle).or(own.total).is_some();
             let timeouts = self.timeouts(own, timeouts, &route.key("timeouts"));
             if !targets.is_empty() {
@@ -53,6 +54,7 @@ impl Build<'_> {
                     sticky,
                     split,
                     hedge,
+                    shadow,
                     usual: self.live.model(name),
                     fallback: Vec::new(),
                     strict: written.strict,
@@ -204,6 +206,7 @@ impl Build<'_> {
             sticky: Vec::new(),
             split: None,
             hedge: None,
+            shadow: None,
             usual: self.live.model(name),
             fallback: Vec::new(),
             strict: false,
@@ -271,6 +274,17 @@ impl Build<'_> {
                     let hint = did_you_mean(provider, self.known.providers.iter().map(String::as_str));
                     let message = format!("no provider is called `{provider}`: add it under `providers`.{hint}");
                     self.wrong(&route.key("targets").index(number).key("provider"), message);
+                }
+            }
+            if let Some(Value::Text(to)) =
+                model.member("shadow").and_then(|shadow| shadow.member("to")).map(|to| &to.value)
+            {
+                let route = route.key("shadow").key("to");
+                if to == name {
+                    self.wrong(&route, "a model is no shadow of its own: name another, or `provider/model`");
+                } else if !self.known.model(to) && !self.implicit(to, accounts, index) {
+                    let hint = did_you_mean(to, self.known.models.iter().map(String::as_str));
+                    self.wrong(&route, format!("no model is called `{to}`: add it under `models`.{hint}"));
                 }
             }
             let mut seen = HashSet::new();

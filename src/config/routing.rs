@@ -252,7 +252,7 @@ pub(super) fn strategy(written: file::Strategy) -> Strategy {
     }
 }
 
-fn by(written: file::By) -> By {
+pub(super) fn by(written: file::By) -> By {
     match written {
         file::By::Key => By::Key,
         file::By::User => By::User,

@@ -15,6 +15,7 @@ use crate::policy::price::Price;
 use crate::policy::route::affinity::By;
 use crate::policy::route::heartbeat::{Heartbeat, Pulse};
 use crate::policy::route::hedge::{Hedge, Hedges};
+use crate::policy::route::shadow::Shadow;
 use crate::policy::route::{Average, Rules, Shares, Strategy, Vitals};
 use crate::policy::{Account, auth};
 use crate::policy::{queue, quota};
@@ -205,6 +206,8 @@ pub struct Model {
     pub split: Option<Split>,
     /// When its calls are made a second time, and how many were.
     pub hedge: Option<(Arc<Hedge>, Arc<Hedges>)>,
+    /// Whereto some of its calls are copied.
+    pub shadow: Option<Arc<Shadow>>,
     /// Output tokens of its answers, of late. Outlives this snapshot.
     pub usual: Arc<Average>,
     /// Models to go on with when every target failed, in order.

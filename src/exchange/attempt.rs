@@ -63,6 +63,8 @@ pub enum Aside {
     Probe,
     /// Another was late: the first of the two to have content answers.
     Hedge,
+    /// Its answer is only compared with the call's own.
+    Shadow,
 }
 
 impl Aside {
@@ -71,6 +73,7 @@ impl Aside {
         match self {
             Aside::Probe => "probe",
             Aside::Hedge => "hedge",
+            Aside::Shadow => "shadow",
         }
     }
 }

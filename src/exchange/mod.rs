@@ -9,6 +9,7 @@ mod affinity;
 pub mod allowance;
 pub mod attempt;
 mod call;
+pub mod compare;
 pub mod conversation;
 pub mod estimate;
 pub mod held;

@@ -21,6 +21,7 @@ use crate::ir::{Fault, FaultKind};
 use crate::policy::Moment;
 use crate::policy::route::affinity::{Hash, draw};
 use crate::policy::route::hedge::{Hedge, Hedges};
+use crate::policy::route::shadow::{self, Shadow};
 use crate::policy::route::{self, Ask, Cooling, Entry, Rules, Strategy};
 
 /// Output tokens that a call is counted with beforehand, where it says nothing, and at most.
@@ -250,6 +251,37 @@ impl Plan {
                     let candidate = Candidate { model: model.clone(), target: target.clone(), why };
                     return Some((candidate, held, (number, place)));
                 }
+            }
+        }
+        None
+    }
+
+    /// Whether and whereto calls of the model that was asked for are copied.
+    pub fn shadow(&self) -> Option<&Arc<Shadow>> {
+        self.asked.shadow.as_ref()
+    }
+
+    /// Whether this call is one of those that are copied.
+    pub fn is_shadowed(&self, shadow: &Shadow, random: &mut dyn FnMut() -> u64) -> bool {
+        let drawn = match &*shadow.by {
+            [] => random() % shadow::WHOLE,
+            by => draw(affinity::of(&self.call, &self.key, by).0, shadow.salt, shadow::WHOLE),
+        };
+        drawn < shadow.share
+    }
+
+    /// A target of another model for a copy of the call, if one is where the call may go, well, able and has room.
+    pub fn shade(&self, model: Arc<Model>, now: Moment, random: &mut dyn FnMut() -> u64) -> Option<(Candidate, Held)> {
+        let mut copy = self.clone();
+        copy.needs = Some(Needs::of(&self.call, model.lacks));
+        (copy.fallback, copy.done) = (Vec::new(), Vec::new());
+        (copy.current, copy.arm) = (None, None);
+        copy.asked = model;
+        for _ in 0..CLAIMS {
+            let (place, why) = copy.choose(0, true, now.mono, self.tokens(), random)?;
+            let (model, target) = copy.at(0, place)?;
+            if let Some(held) = Held::take(target, now.mono, self.tokens(), random) {
+                return Some((Candidate { model: model.clone(), target: target.clone(), why }, held));
             }
         }
         None

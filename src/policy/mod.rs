@@ -16,6 +16,7 @@ use std::sync::Arc;
 use quota::Quota;
 use route::heartbeat::Pulse;
 use route::hedge::Hedges;
+use route::shadow::Running;
 use route::{Average, Breaker, Vitals};
 
 /// An instant as the exchange is told it.
@@ -43,6 +44,7 @@ pub struct Live {
     models: DashMap<String, Arc<Average>>,
     pulses: DashMap<String, Arc<Pulse>>,
     hedges: DashMap<String, Arc<Hedges>>,
+    shadows: DashMap<String, Arc<Running>>,
 }
 
 /// What is known of a credential, for all models or for one: may it, and has it room.
@@ -79,6 +81,11 @@ impl Live {
         found(&self.hedges, name)
     }
 
+    /// Copies of a model's calls that are under way, made on first sight.
+    pub fn shadows(&self, name: &str) -> Arc<Running> {
+        found(&self.shadows, name)
+    }
+
     /// Forgets what no snapshot has any more.
     pub fn forget(&self) {
         self.targets.retain(|_, vitals| Arc::strong_count(vitals) > 1);
@@ -86,6 +93,7 @@ impl Live {
         self.models.retain(|_, usual| Arc::strong_count(usual) > 1);
         self.pulses.retain(|_, pulse| Arc::strong_count(pulse) > 1);
         self.hedges.retain(|_, hedges| Arc::strong_count(hedges) > 1);
+        self.shadows.retain(|_, running| Arc::strong_count(running) > 1);
     }
 }
 

@@ -10,7 +10,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::context::Ctx;
 use super::downstream::{self, Gate, KeepAlive};
-use super::{intake, reply};
+use super::{intake, reply, shadow};
 use crate::dialect::{anthropic, openai_responses};
 use crate::exchange::paths::{self, Access, Found, Operation};
 use crate::exchange::{self, Call, Plan, Refusal, Said, models};
@@ -151,6 +151,7 @@ async fn generate(session: &mut Session, ctx: &mut Ctx, said: &Said<'_>) -> Resu
         Err(Some(Refusal::Uncounted)) => return estimate(session, ctx).await,
         Err(refusal) => return Err(refusal),
     };
+    shadow::begin(session, ctx);
     let total_by = ctx.shared.instant(ctx.plan.as_ref().map_or(0, |plan| plan.deadline));
     ctx.prepared = Some(attempt);
 

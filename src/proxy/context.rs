@@ -15,6 +15,7 @@ use super::hedge::Begun;
 use super::intake::Share;
 use super::peer::Place;
 use super::settling::{self, Cause};
+use super::shadow::Listener;
 use super::state::{InFlight, Served, Shared, Way};
 use crate::config::snapshot::Key;
 use crate::dialect::{Dialect, openai_chat};
@@ -55,6 +56,8 @@ pub struct Ctx {
     pub decided: Option<bool>,
     /// Where another attempt may be under way beside the current one.
     pub hedge: Option<Arc<Begun>>,
+    /// Hears the answer for the call's shadow.
+    pub shadow: Option<Listener>,
     /// The last failure left something to try, beside what is under way.
     pub more: bool,
     /// The client left while an answer was given to it after the proxy loop.
@@ -147,6 +150,7 @@ impl Ctx {
             refusal: None,
             decided: None,
             hedge: None,
+            shadow: None,
             more: false,
             gone: false,
             attempts: 0,

@@ -35,6 +35,16 @@ impl Share {
         Share { all, bytes: 0 }
     }
 
+    /// A share of so many bytes.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn of(all: &Arc<Buffered>, bytes: usize, most: usize) -> Result<Share, Refusal> {
+        let mut share = Share::new(all.clone());
+        share.grow(bytes, most)?;
+        Ok(share)
+    }
+
     fn grow(&mut self, bytes: usize, most: usize) -> Result<(), Refusal> {
         let before = self.all.0.fetch_add(bytes, Relaxed);
         self.bytes += bytes;

@@ -17,6 +17,7 @@ mod relaying;
 pub mod reply;
 mod responses;
 mod settling;
+mod shadow;
 mod side;
 mod state;
 pub mod tokens;
@@ -161,6 +162,7 @@ impl ProxyHttp for Gateway {
         }
         let gone = ctx.gone || error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
         relaying::finish(ctx, gone);
+        shadow::end(ctx);
         let status = session.response_written().map_or(0, |head| head.status.as_u16());
         access_log::write(&dispatch::finished(session, ctx, status, gone), &ctx.shared.metrics);
     }

@@ -93,6 +93,9 @@ pub fn handed(bytes: Option<&Bytes>, released: bool, ctx: &mut Ctx) {
     if let (Some(keeping), Some(bytes)) = (&mut ctx.keeping, bytes) {
         keeping.keeper.see(bytes);
     }
+    if let (Some(listener), Some(bytes)) = (&mut ctx.shadow, bytes) {
+        listener.hear(bytes);
+    }
     // Before the last bytes go out: the caller may come back with the answer's id at once.
     if whole
         && let (Some(keeping), Some(key)) = (ctx.keeping.take(), &ctx.key)

@@ -53,6 +53,8 @@ mod routing;
 #[cfg(test)]
 mod sandbox;
 #[cfg(test)]
+mod shadow;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod tokens;

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::By;
 use crate::config::value::{Decimal, Span};
 
 /// Where a target is late another one of the model is asked as well; the first to have content answers, the other is left.
@@ -20,4 +21,20 @@ pub struct Hedge {
     pub usd_per_hour: Option<Decimal>,
     /// The model's fallbacks may be asked too, where it has no other target left.
     pub fallback: bool,
+}
+
+/// Copies of calls go to another model. Its answers are metered apart (key @shadow) and compared; callers never see them.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Shadow {
+    /// The other model: one of `models`, or provider/model.
+    pub to: String,
+    /// Calls of a hundred that are copied.
+    pub percent: Decimal,
+    /// What keeps a caller's calls in or out, the first that a call has. Default: nothing, each call is drawn anew.
+    #[serde(default)]
+    pub by: Vec<By>,
+    /// Copies under way at once; beyond them calls are not copied. Default 16.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub in_flight: Option<u32>,
 }

@@ -132,3 +132,19 @@ fn hedges_are_shares_and_have_somewhere_to_go() {
         assert!(found.contains(part), "{part}: {found}");
     }
 }
+
+#[test]
+fn shadows_have_a_model_to_go_to() {
+    let text = "providers: { p: { preset: ollama } }\n\
+        models:\n  m: { targets: [{ provider: p }], shadow: { to: n, percent: 12.5, by: [user] } }\n  n: { targets: [{ provider: p }], shadow: { to: p/x, percent: 100, in_flight: 2 } }\n  o: { targets: [{ provider: p, model: x }] }\n";
+    let snapshot = with(&[("f", text)], &[]).unwrap();
+    let of = |model: &str| snapshot.models[model].shadow.clone().unwrap();
+    assert_eq!((&*of("m").to, of("m").share, &*of("m").by, of("m").most), ("n", 125_000, &[By::User][..], 16));
+    assert_eq!((&*of("n").to, of("n").share, of("n").most), ("p/x", 1_000_000, 2));
+    let text = "providers: { p: { preset: ollama } }\n\
+        models:\n  m: { targets: [{ provider: p }], shadow: { to: m, percent: 0 } }\n  n: { targets: [{ provider: p }], shadow: { to: mm, percent: 1 } }\n";
+    let found = problems(text).join("\n");
+    for part in ["no shadow of its own", "at most 100 per cent", "no model is called `mm`"] {
+        assert!(found.contains(part), "{part}: {found}");
+    }
+}

@@ -8,6 +8,7 @@ mod breaker;
 mod choose;
 pub mod heartbeat;
 pub mod hedge;
+pub mod shadow;
 mod vitals;
 
 pub use average::Average;
