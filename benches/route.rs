@@ -1,5 +1,5 @@
 //! What a decision costs: the first target of a call among 1, 10, 100 and 1,000, by each strategy, as the data plane makes
-//! it (plan, look at every target's state, claim, give back).
+//! it (plan, look at every target's state, claim, give back); and what rules cost before that.
 
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use portolan::config::{self, Snapshot};
 use portolan::dialect::openai_chat;
-use portolan::exchange::{Call, Plan, Said, Step};
+use portolan::exchange::{Call, Circumstances, Decision, Plan, Said, Step, decide as decide_by_rules};
 use portolan::policy::Moment;
 use portolan::policy::route::{Answered, Strategy};
 
@@ -62,7 +62,8 @@ fn decide(criterion: &mut Criterion) {
             let mut dice = fastrand::Rng::with_seed(1);
             group.bench_function(BenchmarkId::from_parameter(targets), |bencher| {
                 bencher.iter(|| {
-                    let mut plan = Plan::make(&snapshot, &key, &call, now, &mut || dice.u64(..)).unwrap();
+                    let mut plan =
+                        Plan::make(&snapshot, &key, &call, Decision::default(), now, &mut || dice.u64(..)).unwrap();
                     let step = plan.next(now, &mut || dice.u64(..));
                     assert!(matches!(step, Step::Try { .. }));
                     black_box((plan, step))
@@ -73,9 +74,50 @@ fn decide(criterion: &mut Criterion) {
     }
 }
 
+/// What ten rules cost, each looked at and none met, and what their absence does.
+fn rules(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("rules");
+    let ten = [
+        "request.input_tokens > 100000 && !request.has_tools",
+        "key.tier == 'free' || project == 'sandbox'",
+        "tags.team == 'search'",
+        "headers['x-application'].startsWith('batch-')",
+        "request.model in ['a', 'b', 'c'] && request.stream",
+        "time.hour >= 22 || time.hour < 6 && time.weekday > 5",
+        "request.wants_json && request.wants_thinking",
+        "has(request.max_tokens) && request.max_tokens < 100",
+        "client_region == 'us' && request.dialect == 'anthropic'",
+        "request.model.contains('mini') && size(request.session) > 0",
+    ];
+    for count in [0, 1, 10] {
+        let mut text = String::from(
+            "providers: { p: { dialect: openai_chat, base_url: \"http://p/v1\", api_key: k } }\nmodels: { m: { targets: [{ provider: p }] } }\nrules:\n",
+        );
+        for when in ten.iter().take(count) {
+            let _ = writeln!(text, "  - {{ when: \"{when}\", strategy: balanced }}");
+        }
+        let _ = writeln!(text, "keys: [{{ id: k, secret_sha256: \"{}\" }}]", "0".repeat(64));
+        let snapshot = config::from_text(&text, &|_| None).unwrap();
+        let key = snapshot.keys.values().next().unwrap().clone();
+        let call = call(&snapshot, "weighted");
+        // Noon.
+        let now = Moment { mono: 5_000_000, unix_ms: 1_795_262_400_000 };
+        let header = |name: &str| (name == "x-application").then_some("shop");
+        let circumstances = Circumstances { dialect: "openai_chat", header: &header };
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            bencher.iter(|| {
+                let decision = decide_by_rules(&snapshot, &key, &call, &circumstances, false, now).unwrap();
+                assert!(decision.rules.is_empty());
+                black_box(decision)
+            });
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(std::time::Duration::from_millis(300)).measurement_time(std::time::Duration::from_secs(1)).sample_size(20);
-    targets = decide
+    targets = decide, rules
 }
 criterion_main!(benches);

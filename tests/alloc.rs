@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use portolan::config;
 use portolan::dialect::openai_chat;
-use portolan::exchange::{Call, Plan, Relay, Said, Sent, Step, Terms};
+use portolan::exchange::{Call, Decision, Plan, Relay, Said, Sent, Step, Terms};
 use portolan::ir::Origin;
 use portolan::policy::Moment;
 use portolan::policy::route::Strategy;
@@ -133,7 +133,8 @@ fn a_choice_among_a_thousand_allocates_no_more_than_one_among_two() {
             random
         };
         let before = COUNT.with(Cell::get);
-        let mut plan = Plan::make(&snapshot, &key, &call, now, &mut dice).expect("the model is there");
+        let mut plan =
+            Plan::make(&snapshot, &key, &call, Decision::default(), now, &mut dice).expect("the model is there");
         let step = plan.next(now, &mut dice);
         let after = COUNT.with(Cell::get);
         assert!(matches!(step, Step::Try { .. }));

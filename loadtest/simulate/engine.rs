@@ -8,7 +8,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use portolan::config::Snapshot;
 use portolan::config::snapshot::Key;
-use portolan::exchange::{self, Call, Candidate, Held, Plan, Step};
+use portolan::exchange::{self, Call, Candidate, Decision, Held, Plan, Step};
 use portolan::ir::Usage;
 use portolan::policy::Moment;
 use portolan::policy::queue::{Arrival, Queue, Rules, Ticket, Urgency};
@@ -284,7 +284,9 @@ impl<'w> Sim<'w> {
         let plan = match self.way {
             Way::Plan(_) => {
                 let dice = &mut self.dice;
-                let made = Plan::make(&self.snapshot, &self.keys[tenant], &call, now, &mut || dice.u64(..));
+                let made = Plan::make(&self.snapshot, &self.keys[tenant], &call, Decision::default(), now, &mut || {
+                    dice.u64(..)
+                });
                 Some(made.expect("the model is there"))
             }
             _ => None,

@@ -17,7 +17,8 @@ use super::models::overridden;
 use super::problem::{Problem, Problems, Route};
 use super::providers::{Account, is_id};
 use super::routing::{self, Routing};
-use super::snapshot::{CostInBody, Currency, Index, Key, Limits, Log, Retry, Snapshot, tracing_level::Level};
+use super::rules;
+use super::snapshot::{CostInBody, Currency, Index, Key, Limits, Log, Retry, Rulebook, Snapshot, tracing_level::Level};
 use super::value::{Decimal, Size, Span};
 use super::{Catalogue, Known, Outside, beside};
 
@@ -81,8 +82,12 @@ impl Build<'_> {
             accounts.insert(id, account);
         }
 
+        let rules = self.rulebook(&file.rules, None, &Route::default().key("rules"));
+        let zone = self.zone(file.routing.time_zone.as_deref());
         let models = self.models(&file, &accounts, timeouts, &mut index);
-        let keys = self.keys(&file.keys);
+        self.led_to(&file, &accounts, &index);
+        let any = !rules.is_empty() || models.values().any(|model| !model.rulebook.is_empty());
+        let keys = self.keys(&file);
         let anonymous = self.anonymous(&file, &listen);
         let limits = self.limits(&file.limits);
         let retry = self.retry(&file.retry);
@@ -106,6 +111,7 @@ impl Build<'_> {
                 wait: file.queue.wait.map_or(Duration::from_secs(30), |span| span.0),
             },
             home: self.routing.home,
+            homes: self.routing.homes.iter().map(|(name, _)| name.clone()).collect(),
             drain,
             cost_in_body: match file.response.cost_in_body {
                 file::CostInBody::Never => CostInBody::Never,
@@ -135,6 +141,7 @@ impl Build<'_> {
             providers,
             asleep,
             models,
+            rulebook: Rulebook { rules, any, zone },
             keys,
             anonymous,
             index,
@@ -227,11 +234,11 @@ impl Build<'_> {
         (listen, admin, sandbox)
     }
 
-    fn keys(&mut self, written: &[file::Key]) -> HashMap<[u8; 32], Arc<Key>> {
+    fn keys(&mut self, file: &File) -> HashMap<[u8; 32], Arc<Key>> {
         let mut keys: HashMap<[u8; 32], Arc<Key>> = HashMap::new();
         let mut ids: BTreeSet<&str> = BTreeSet::new();
         let numbers = std::mem::take(&mut self.key_numbers);
-        for (key, number) in written.iter().zip(numbers) {
+        for (key, number) in file.keys.iter().zip(numbers) {
             let route = Route::default().key("keys").index(number);
             if !is_id(&key.id) {
                 self.wrong(&route.key("id"), "a key's id is 1 to 64 letters, digits, dots, hyphens and underscores");
@@ -257,6 +264,9 @@ impl Build<'_> {
             let homes = std::mem::take(&mut self.routing.homes);
             let home = key.home.as_ref().and_then(|home| self.home(&homes, home, &route.key("home")));
             self.routing.homes = homes;
+            let tier = self.tier(&file.tiers, key.tier.as_deref(), &route.key("tier"));
+            let attributes = self.attributes(&key.attributes, &route.key("attributes"));
+            let regions = self.both_regions(&key.regions, tier, &route.key("regions"));
             let new = Key {
                 id: key.id.clone(),
                 project: key.project.clone(),
@@ -265,11 +275,14 @@ impl Build<'_> {
                 disabled: key.disabled,
                 strict: key.strict,
                 expires: key.expires.map(|moment| moment.0),
-                strategy: key.strategy.map(routing::strategy),
-                regions: key.regions.clone(),
-                attributes: self.attributes(&key.attributes, &route.key("attributes")),
+                tier: key.tier.clone(),
+                strategy: key.strategy.or(tier.strategy).map(routing::strategy),
+                fallback: key.fallback.clone().or_else(|| tier.fallback.clone()),
+                urgency: key.priority.or(tier.priority).map(rules::urgency),
+                regions,
+                attributes: attributes.into_iter().chain(tier.attributes.iter().cloned()).collect(),
                 home,
-                weight: key.weight,
+                weight: key.weight.or(tier.weight).unwrap_or(1),
             };
             if let Some(other) = keys.insert(key.secret_sha256.0, Arc::new(new)) {
                 let message =
@@ -287,6 +300,7 @@ impl Build<'_> {
         if listen.iter().any(|address| !address.ip().is_loopback()) {
             self.remark(&route, "calls without a key are served, and others than this machine can connect");
         }
+        let tier = self.tier(&file.tiers, written.tier.as_deref(), &route.key("tier"));
         Some(Arc::new(Key {
             id: ANONYMOUS.to_owned(),
             project: None,
@@ -295,16 +309,19 @@ impl Build<'_> {
             disabled: false,
             strict: false,
             expires: None,
-            strategy: None,
-            regions: Vec::new(),
-            attributes: Vec::new(),
+            tier: written.tier.clone(),
+            strategy: tier.strategy.map(routing::strategy),
+            fallback: tier.fallback.clone(),
+            urgency: tier.priority.map(rules::urgency),
+            regions: tier.regions.clone(),
+            attributes: tier.attributes.clone(),
             home: None,
-            weight: 1,
+            weight: tier.weight.unwrap_or(1),
         }))
     }
 
     /// Patterns of model names: some, none empty, each able to fit something.
-    fn patterns(&mut self, patterns: &[String], route: &Route) {
+    pub(super) fn patterns(&mut self, patterns: &[String], route: &Route) {
         if patterns.is_empty() {
             self.wrong(
                 route,

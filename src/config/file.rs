@@ -7,10 +7,12 @@
 mod beside;
 mod health;
 mod routing;
+mod rules;
 
 pub use beside::{Hedge, Shadow};
 pub use health::{Heartbeat, Question, When};
 pub use routing::{Balanced, By, Queue, Quota, Routing, Split, Strategy};
+pub use rules::{KeyTier, Priority, Rule, Set};
 
 use std::collections::BTreeMap;
 
@@ -39,6 +41,11 @@ pub struct File {
     pub providers: BTreeMap<String, Provider>,
     /// What callers name in `model`, each a set of targets. Names match with `-` for `.` too.
     pub models: BTreeMap<String, Model>,
+    /// What is to be done with calls of a kind, whatever model they ask for.
+    pub rules: Vec<Rule>,
+    /// Bundles of routing settings that keys refer to, by a name of your choice.
+    #[schemars(extend("propertyNames" = {"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}))]
+    pub tiers: BTreeMap<String, KeyTier>,
     /// Callers' credentials. `portolan keys new` prints a secret and its row.
     pub keys: Vec<Key>,
     /// Serves calls that bring no key. Leave it out wherever others can connect.
@@ -290,8 +297,12 @@ pub struct Quirks {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// Where it is served. At least one.
+    /// Where it is served. At least one, unless rules lead each call to another model.
+    #[serde(default)]
     pub targets: Vec<Target>,
+    /// What is to be done with calls of a kind that ask for it, or were led to it by a rule.
+    #[serde(default)]
+    pub rules: Vec<Rule>,
     /// How to choose among the targets. Default: that of `routing`.
     pub strategy: Option<Strategy>,
     /// How much cost, latency and success count in `balanced`. Default: those of `routing`.
@@ -412,8 +423,14 @@ pub struct Key {
     /// Refuses its calls where a target could not serve them without loss, and names what would be lost.
     #[serde(default)]
     pub strict: bool,
+    /// A name of `tiers`: routing settings that it shares with other keys.
+    pub tier: Option<String>,
     /// How to choose among targets, whatever the model says.
     pub strategy: Option<Strategy>,
+    /// Models to go on with, in order, instead of each model's own.
+    pub fallback: Option<Vec<String>>,
+    /// Of its calls that do not say, before or after others of the key, where they have to wait.
+    pub priority: Option<Priority>,
     /// Where its calls may be served, fallbacks included. Default: anywhere.
     #[serde(default)]
     pub regions: Vec<String>,
@@ -422,10 +439,9 @@ pub struct Key {
     pub attributes: Vec<String>,
     /// Where its callers are: a name of `routing.distances`.
     pub home: Option<String>,
-    /// Its part where calls have to wait, relative to other keys. Default 1.
-    #[serde(default = "one")]
+    /// Its part where calls have to wait, relative to other keys. Default: that of its tier, or 1.
     #[schemars(range(min = 1, max = 1_000_000))]
-    pub weight: u32,
+    pub weight: Option<u32>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -434,6 +450,8 @@ pub struct Anonymous {
     /// Names that callers without a key may use; * stands for anything. Default: all.
     #[serde(default = "all")]
     pub models: Vec<String>,
+    /// A name of `tiers`.
+    pub tier: Option<String>,
 }
 
 fn all() -> Vec<String> {

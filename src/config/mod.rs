@@ -24,9 +24,11 @@ pub mod problem;
 mod providers;
 mod quirks;
 mod routing;
+mod rules;
 pub mod schema;
 pub mod secret;
 pub mod snapshot;
+mod tiers;
 mod value;
 
 pub use problem::Problem;
@@ -235,7 +237,9 @@ fn merge(root: &mut Node, part: Node, problems: &mut Problems) {
             (_, Value::Null) => {}
             (place @ Value::Null, value) => *place = value,
             (Value::List(items), Value::List(more)) if entry.key == "keys" => items.extend(more),
-            (Value::Map(named), Value::Map(more)) if matches!(&*entry.key, "providers" | "models" | "currencies") => {
+            (Value::Map(named), Value::Map(more))
+                if matches!(&*entry.key, "providers" | "models" | "tiers" | "currencies") =>
+            {
                 let taken: HashSet<String> = named.iter().map(|other| other.key.clone()).collect();
                 for one in more {
                     if taken.contains(&one.key) {
@@ -294,7 +298,7 @@ fn without_damage(root: &Node, damaged: &BTreeSet<(String, String)>) -> (Node, V
         let is_damaged = |inner: &str| damaged.contains(&(entry.key.clone(), inner.to_owned()));
         match &mut entry.value.value {
             _ if is_damaged("") => entry.value.value = Value::Null,
-            Value::Map(named) if matches!(&*entry.key, "providers" | "models") => {
+            Value::Map(named) if matches!(&*entry.key, "providers" | "models" | "tiers") => {
                 named.retain(|one| !is_damaged(&one.key));
             }
             Value::List(items) if entry.key == "keys" => {

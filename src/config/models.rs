@@ -40,9 +40,10 @@ impl Build<'_> {
             let split = self.split(name, written, &route);
             let hedge = self.hedge(name, written, &route);
             let shadow = self.shadow(name, written, &route);
+            let rulebook = self.rulebook(&written.rules, Some(name), &route.key("rules"));
             let any = own.connect.or(own.first_byte).or(own.answer).or(own.idle).or(own.total).is_some();
             let timeouts = self.timeouts(own, timeouts, &route.key("timeouts"));
-            if !targets.is_empty() {
+            if !targets.is_empty() || written.targets.is_empty() {
                 let shares = Shares::new(targets.iter().map(|target| target.target.weight));
                 let lacks = targets.iter().fold(Lacks::default(), |all, one| all.or(Lacks::of(&one.target.abilities)));
                 let model = Model {
@@ -51,6 +52,7 @@ impl Build<'_> {
                     shares,
                     lacks,
                     rules,
+                    rulebook,
                     sticky,
                     split,
                     hedge,
@@ -113,8 +115,12 @@ impl Build<'_> {
         {
             self.wrong(&route, "a model's name is 1 to 256 bytes without spaces");
         }
-        if written.targets.is_empty() {
+        let leads_on = |rule: &file::Rule| rule.when.is_none() && rule.model.is_some() && !rule.go_on;
+        if written.targets.is_empty() && written.rules.is_empty() {
             self.wrong(&route.key("targets"), "a model needs a target: add `{provider: NAME}`");
+        } else if written.targets.is_empty() && !written.rules.last().is_some_and(leads_on) {
+            let message = "without targets the last rule must be for every call: `{model: NAME}`, with no `when`";
+            self.wrong(&route.key("rules"), message);
         }
         let (mut targets, mut unset) = (Vec::new(), Vec::new());
         let mut seen: HashSet<(&str, &str)> = HashSet::new();
@@ -203,6 +209,7 @@ impl Build<'_> {
             shares: Shares::new([1].into_iter()),
             lacks: Lacks::of(&target.target.abilities),
             rules: Rules::default(),
+            rulebook: Vec::new(),
             sticky: Vec::new(),
             split: None,
             hedge: None,
@@ -256,7 +263,7 @@ impl Build<'_> {
     }
 
     /// Whether a name is, or may be once its provider is awake or put right, a model as `provider/model`.
-    fn implicit(&self, name: &str, accounts: &BTreeMap<String, Account>, index: &Index) -> bool {
+    pub(super) fn implicit(&self, name: &str, accounts: &BTreeMap<String, Account>, index: &Index) -> bool {
         let waiting = |provider| !matches!(accounts.get(provider), Some(Account::Live(_)));
         index.implicit.contains_key(name)
             || name.split_once('/').is_some_and(|(provider, _)| self.known.provider(provider) && waiting(provider))
@@ -296,6 +303,8 @@ impl Build<'_> {
                     self.wrong(&route, format!("no model is called `{other}`: add it under `models`.{hint}"));
                 } else if !seen.insert(other) {
                     self.wrong(&route, "this model is already in the list: keep one");
+                } else if file.models.get(other).is_some_and(|model| model.targets.is_empty()) {
+                    self.wrong(&route, "rules lead from this model to others: name those that have targets");
                 }
             }
         }

@@ -9,16 +9,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::problem::Problem;
 use crate::dialect::Abilities;
 use crate::policy::price::Price;
+use crate::policy::queue::Urgency;
 use crate::policy::route::affinity::By;
 use crate::policy::route::heartbeat::{Heartbeat, Pulse};
 use crate::policy::route::hedge::{Hedge, Hedges};
 use crate::policy::route::shadow::Shadow;
 use crate::policy::route::{Average, Rules, Shares, Strategy, Vitals};
-use crate::policy::{Account, auth};
-use crate::policy::{queue, quota};
+use crate::policy::rules::Rule;
+use crate::policy::{Account, auth, queue, quota};
 use crate::provider::{Provider, Target, Timeouts};
 
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub struct Snapshot {
     pub queue: queue::Rules,
     /// Where callers are whose key does not say: a place in [`PricedTarget::distances`].
     pub home: Option<usize>,
+    /// The names of those places.
+    pub homes: Vec<String>,
     /// How long a graceful stop waits for streams.
     pub drain: Duration,
     pub cost_in_body: CostInBody,
@@ -53,6 +58,7 @@ pub struct Snapshot {
     /// Providers that the file names but that lack a credential, with the variable that would bring it: they serve nothing.
     pub asleep: Vec<(String, String)>,
     pub models: HashMap<String, Arc<Model>>,
+    pub rulebook: Rulebook,
     pub keys: HashMap<[u8; 32], Arc<Key>>,
     /// `true`: calls without a key are served as this key (laptops; off by default).
     pub anonymous: Option<Arc<Key>>,
@@ -194,6 +200,7 @@ pub mod tracing_level {
 #[derive(Debug)]
 pub struct Model {
     pub name: String,
+    /// Empty where rules lead each call to another model.
     pub targets: Vec<Arc<PricedTarget>>,
     /// Their weights.
     pub shares: Shares,
@@ -201,6 +208,8 @@ pub struct Model {
     pub lacks: Lacks,
     /// How to choose among them, where neither request nor key say.
     pub rules: Rules,
+    /// Rules for the calls that ask for it.
+    pub rulebook: Vec<Arc<Rule>>,
     /// What keeps calls at one target, where that is the strategy: the first that a call has.
     pub sticky: Vec<By>,
     pub split: Option<Split>,
@@ -319,6 +328,16 @@ impl Split {
     }
 }
 
+/// The rules for all calls.
+#[derive(Debug)]
+pub struct Rulebook {
+    pub rules: Vec<Arc<Rule>>,
+    /// There are rules, these or a model's.
+    pub any: bool,
+    /// Of `time` in conditions.
+    pub zone: TimeZone,
+}
+
 /// A caller's credential.
 #[derive(Debug)]
 pub struct Key {
@@ -332,7 +351,13 @@ pub struct Key {
     pub strict: bool,
     /// Unix seconds.
     pub expires: Option<u64>,
+    /// What it shares with other keys is in its own fields.
+    pub tier: Option<String>,
     pub strategy: Option<Strategy>,
+    /// Models to go on with instead of each model's own.
+    pub fallback: Option<Vec<String>>,
+    /// Of its calls that do not say.
+    pub urgency: Option<Urgency>,
     /// Where its calls may be served; empty: anywhere.
     pub regions: Vec<String>,
     /// What each of its targets must have.

@@ -14,11 +14,12 @@ use crate::provider::AuthScheme;
 
 mod auth;
 mod routing;
+mod rules;
 
 const QUICKSTART: &str = include_str!("../../conf/quickstart.yaml");
 
 /// The shipped files, each with the environment and the files that it needs.
-const SHIPPED: [(&str, &str); 10] = [
+const SHIPPED: [(&str, &str); 11] = [
     ("conf/quickstart.yaml", QUICKSTART),
     ("conf/portolan.yaml", include_str!("../../conf/portolan.yaml")),
     ("conf/examples/laptop.yaml", include_str!("../../conf/examples/laptop.yaml")),
@@ -29,6 +30,7 @@ const SHIPPED: [(&str, &str); 10] = [
     ("conf/examples/self-hosted.yaml", include_str!("../../conf/examples/self-hosted.yaml")),
     ("conf/examples/resilience.yaml", include_str!("../../conf/examples/resilience.yaml")),
     ("conf/examples/routing.yaml", include_str!("../../conf/examples/routing.yaml")),
+    ("conf/examples/rules.yaml", include_str!("../../conf/examples/rules.yaml")),
 ];
 
 fn with(files: &[(&str, &str)], env: &[(&str, &str)]) -> Result<Snapshot, Vec<Problem>> {

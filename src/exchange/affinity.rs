@@ -39,7 +39,7 @@ fn user(call: &Call) -> Option<Text<'_>> {
     named.or_else(|| {
         let mut found = None;
         // The body has been scanned: this cannot fail for its grammar.
-        let _ = scan::walk(span(call, "metadata")?, usize::MAX, &mut |name, value| {
+        let _ = scan::walk(call.written("metadata")?, usize::MAX, &mut |name, value| {
             if name == "user_id" {
                 found = serde_json::from_str::<Text<'_>>(value).ok();
             }
@@ -56,13 +56,7 @@ fn session(call: &Call) -> Option<Text<'_>> {
 }
 
 fn text<'c>(call: &'c Call, name: &str) -> Option<Text<'c>> {
-    serde_json::from_str::<Text<'_>>(span(call, name)?).ok().filter(|text| !text.as_str().is_empty())
-}
-
-/// A member's value as it stands in the body.
-fn span<'c>(call: &'c Call, name: &str) -> Option<&'c str> {
-    let member = call.members.get(&call.body, name)?;
-    std::str::from_utf8(call.body.get(member.value.clone())?).ok()
+    serde_json::from_str::<Text<'_>>(call.written(name)?).ok().filter(|text| !text.as_str().is_empty())
 }
 
 /// Tools, system prompt, and the conversation up to the first message that is not the operator's: all that later turns
@@ -70,11 +64,11 @@ fn span<'c>(call: &'c Call, name: &str) -> Option<&'c str> {
 fn prefix(call: &Call, hash: Hash) -> Option<Hash> {
     let mut hash = hash.with(b"prefix");
     for name in BEFORE {
-        if let Some(value) = span(call, name) {
+        if let Some(value) = call.written(name) {
             hash = hash.with(name.as_bytes()).with(clip(value));
         }
     }
-    let turns = TURNS.iter().find_map(|name| span(call, name))?;
+    let turns = TURNS.iter().find_map(|name| call.written(name))?;
     if !turns.starts_with('[') {
         return Some(hash.with(clip(turns)));
     }

@@ -63,8 +63,8 @@ pub struct Controls {
     pub attributes: Vec<String>,
     /// How to choose among targets.
     pub routing: Option<Strategy>,
-    /// Among the calls of its key, where they wait.
-    pub urgency: Urgency,
+    /// Among the calls of its key, where they wait; `None` leaves it to the configuration.
+    pub urgency: Option<Urgency>,
     /// The session that the call is part of, by a header.
     pub session: Option<String>,
     /// A lasting loss refuses the call.
@@ -142,6 +142,12 @@ impl Call {
 }
 
 impl Call {
+    /// A member's value as it stands in the body.
+    pub(super) fn written(&self, name: &str) -> Option<&str> {
+        let member = self.members.get(&self.body, name)?;
+        std::str::from_utf8(self.body.get(member.value.clone())?).ok()
+    }
+
     /// The path of a member as it is in the body that the caller sent, where an earlier conversation was put into it.
     pub fn own(&self, path: String) -> String {
         let Some(earlier) = &self.earlier else { return path };
@@ -264,12 +270,10 @@ impl Controls {
             Some(raw) => Some(raw.read::<String>().map_err(|_| invalid("priority", "expected high, normal or low"))?),
             None => header("x-portolan-priority").map(|name| name.trim().to_owned()),
         };
-        controls.urgency = match priority.as_deref() {
-            Some("high") => Urgency::High,
-            Some("normal") | None => Urgency::Normal,
-            Some("low") => Urgency::Low,
-            Some(_) => return Err(invalid("priority", "expected high, normal or low")),
-        };
+        if let Some(name) = priority {
+            let found = Urgency::named(&name).ok_or_else(|| invalid("priority", "expected high, normal or low"))?;
+            controls.urgency = Some(found);
+        }
         if at.raw("cache").is_some() || header("x-portolan-cache").is_some_and(|mode| mode.trim() != "off") {
             controls.unheeded.push("cache");
         }

@@ -1,7 +1,7 @@
 //! Floor 7: the life of one call, as values and decisions, without I/O.
 //!
 //! In order: [`paths::find`] says what is asked for; [`admit`] who asks; [`Call::read`] what is wanted;
-//! [`Plan::make`] whereto; then, until one works, [`Plan::next`] and [`Attempt::prepare`]; the answer goes through a
+//! [`decide`] what the operator's rules choose; [`Plan::make`] whereto; then, until one works, [`Plan::next`] and [`Attempt::prepare`]; the answer goes through a
 //! [`Relay`] chunk by chunk; [`Attempt::settlement`] tells what it cost. Each step takes the value of the one before,
 //! so a wrong order does not compile. Bytes, time and randomness come as arguments: a whole call runs in a test.
 
@@ -11,7 +11,9 @@ pub mod attempt;
 mod call;
 pub mod compare;
 pub mod conversation;
+mod decide;
 pub mod estimate;
+mod facts;
 pub mod held;
 pub mod models;
 mod needs;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 
 pub use attempt::{Aside, Attempt, Making, Unfit};
 pub use call::{Call, Controls, Earlier, Said};
+pub use decide::{Circumstances, Decision, Verdict, decide};
 pub use held::Held;
 pub use plan::{Candidate, Plan, Step, Why, attribute};
 pub use refusal::Refusal;

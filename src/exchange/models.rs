@@ -22,6 +22,10 @@ pub fn show(model: &Model, inbound: &dyn Inbound, out: &mut Vec<u8>) {
 fn owner(model: &Model) -> String {
     let mut providers: Vec<_> = model.targets.iter().map(|target| target.target.provider.id.as_str()).collect();
     providers.dedup();
+    if providers.is_empty() {
+        // Rules lead from it to others.
+        return "portolan".to_owned();
+    }
     providers.join(",")
 }
 

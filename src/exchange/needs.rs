@@ -40,13 +40,10 @@ pub struct Needs {
 impl Needs {
     /// What some target lacks is looked for, and nothing else.
     pub fn of(call: &Call, lacks: Lacks) -> Needs {
-        let has = |marks: &[&str]| marks.iter().any(|mark| memmem::find(&call.body, mark.as_bytes()).is_some());
-        let tools = lacks.tools
-            && call.members.raw(&call.body, "tools").is_some_and(|tools| !matches!(tools.get(), "[]" | "null"));
         Needs {
-            tools,
-            vision: lacks.vision && has(&PICTURES),
-            schema: lacks.schema && has(&SCHEMAS),
+            tools: lacks.tools && tools(call),
+            vision: lacks.vision && pictures(call),
+            schema: lacks.schema && has(call, &SCHEMAS),
             input: call.input_estimate,
         }
     }
@@ -59,6 +56,20 @@ impl Needs {
             && !lacks(self.schema, abilities.structured_output)
             && abilities.context.is_none_or(|most| self.input <= most)
     }
+}
+
+/// Whether there are tools.
+pub(super) fn tools(call: &Call) -> bool {
+    call.written("tools").is_some_and(|tools| !matches!(tools, "[]" | "null"))
+}
+
+/// Whether there are pictures.
+pub(super) fn pictures(call: &Call) -> bool {
+    has(call, &PICTURES)
+}
+
+fn has(call: &Call, marks: &[&str]) -> bool {
+    marks.iter().any(|mark| memmem::find(&call.body, mark.as_bytes()).is_some())
 }
 
 #[cfg(test)]

@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use super::held::{self, Cooled, Held, Ready};
 use super::needs::Needs;
-use super::{Call, Refusal, affinity};
+use super::{Call, Decision, Refusal, affinity};
 use crate::config::Snapshot;
 use crate::config::snapshot::{Key, Lacks, Model, PricedTarget, Retry};
 use crate::ir::{Fault, FaultKind};
 use crate::policy::Moment;
+use crate::policy::queue::Urgency;
 use crate::policy::route::affinity::{Hash, draw};
 use crate::policy::route::hedge::{Hedge, Hedges};
 use crate::policy::route::shadow::{self, Shadow};
@@ -54,6 +55,8 @@ pub struct Plan {
     key: Arc<Key>,
     asked: Arc<Model>,
     fallback: Vec<Arc<Model>>,
+    /// What rules chose.
+    decision: Decision,
     home: Option<usize>,
     /// Of the asked model.
     arm: Option<usize>,
@@ -99,7 +102,7 @@ enum Found {
 }
 
 impl Plan {
-    /// The models that the call may go to: the asked one and its fallbacks.
+    /// The models that the call may go to: the asked one, or the one that rules put in its place, and its fallbacks.
     ///
     /// # Errors
     /// The model, or a fallback the caller named, does not exist, is not allowed to this key, or no target is where, or
@@ -108,14 +111,25 @@ impl Plan {
         snapshot: &Snapshot,
         key: &Arc<Key>,
         call: &Arc<Call>,
+        decision: Decision,
         now: Moment,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<Plan, Refusal> {
-        let asked = find(snapshot, key, &call.model)?;
-        let fallback = match &call.controls.fallback {
-            Some(names) => names.iter().map(|name| find(snapshot, key, name)).collect::<Result<_, _>>()?,
-            // The operator's own chain: what this key may not use is passed over, not an error of the caller's.
-            None => asked.fallback.iter().filter_map(|name| find(snapshot, key, name).ok()).collect(),
+        let asked = match &decision.model {
+            Some(model) => model.clone(),
+            None => find(snapshot, key, &call.model)?.clone(),
+        };
+        // The operator's own chains: what this key may not use is passed over, not an error of the caller's.
+        let chain = |names: &[String]| -> Vec<Arc<Model>> {
+            let found = names.iter().filter_map(|name| find(snapshot, key, name).ok());
+            found.filter(|model| !Arc::ptr_eq(model, &asked)).cloned().collect()
+        };
+        let fallback = match (decision.fallback(), &call.controls.fallback, key.fallback.as_deref()) {
+            (Some(names), _, _) | (None, None, Some(names)) => chain(names),
+            (None, Some(names), _) => {
+                names.iter().map(|name| find(snapshot, key, name).cloned()).collect::<Result<_, _>>()?
+            }
+            (None, None, None) => chain(&asked.fallback),
         };
         let arm = asked.split.as_ref().map(|split| {
             let drawn = if split.by.is_empty() {
@@ -130,6 +144,7 @@ impl Plan {
             key: key.clone(),
             asked,
             fallback,
+            decision,
             home: key.home.or(snapshot.home),
             arm,
             needs: None,
@@ -460,9 +475,20 @@ impl Plan {
         Some((chosen.place, why))
     }
 
+    /// What rules chose for the call.
+    pub fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    /// Among the calls of its key, where they wait.
+    pub fn urgency(&self) -> Urgency {
+        self.decision.urgency().or(self.call.controls.urgency).or(self.key.urgency).unwrap_or_default()
+    }
+
     fn rules(&self, model: &Model) -> Rules {
         let own = model.rules;
-        Rules { strategy: self.call.controls.routing.or(self.key.strategy).unwrap_or(own.strategy), ..own }
+        let chosen = self.decision.strategy().or(self.call.controls.routing).or(self.key.strategy);
+        Rules { strategy: chosen.unwrap_or(own.strategy), ..own }
     }
 
     fn model(&self, number: usize) -> Option<&Arc<Model>> {
@@ -486,8 +512,11 @@ impl Plan {
     /// The target of a place, if the call may go there and has not been there.
     fn open(&self, number: usize, place: usize) -> Option<&Arc<PricedTarget>> {
         let (_, target) = self.at(number, place)?;
-        (!self.done.contains(&(number, place)) && self.in_region(target) && self.has_attributes(target))
-            .then_some(target)
+        let open = !self.done.contains(&(number, place))
+            && self.in_region(target)
+            && self.has_attributes(target)
+            && self.decision.allows(target);
+        open.then_some(target)
     }
 
     fn in_region(&self, target: &PricedTarget) -> bool {
@@ -507,6 +536,12 @@ impl Plan {
 
     /// Why no target may serve the call at all.
     fn nowhere(&self) -> Refusal {
+        let allowed = |target: &Arc<PricedTarget>| self.in_region(target) && self.has_attributes(target);
+        let mut all = self.places().filter_map(|(number, place)| self.at(number, place));
+        let barring = all.find_map(|(_, target)| self.decision.barring(target).filter(|_| allowed(target)));
+        if let Some(rule) = barring {
+            return Refusal::RuledOut { rule: rule.name.clone() };
+        }
         let mut regions: Vec<_> = self.call.controls.region.iter().map(String::as_str).collect();
         if regions.is_empty() {
             regions.extend(self.key.regions.iter().map(String::as_str));
@@ -541,7 +576,7 @@ impl Plan {
         let controls = &self.call.controls;
         let bounds = [&controls.region, &controls.attributes, &self.key.regions, &self.key.attributes];
         let mut targets = 0;
-        if bounds.into_iter().any(|names| bound(names)) {
+        if self.decision.narrows() || bounds.into_iter().any(|names| bound(names)) {
             let open = self.places().filter(|(number, place)| self.open(*number, *place).is_some());
             let hash = open.fold(Hash::default(), |hash, (number, place)| {
                 hash.with(&number.to_le_bytes()).with(&place.to_le_bytes())
@@ -577,7 +612,8 @@ pub fn attribute(held: &mut Held, fault: &Fault, now: Moment, plan: &Plan) -> Op
     held.failed(fault, now.mono, plan.cooling())
 }
 
-fn find(snapshot: &Snapshot, key: &Key, name: &str) -> Result<Arc<Model>, Refusal> {
+/// A model that a key may use.
+pub(super) fn find<'s>(snapshot: &'s Snapshot, key: &Key, name: &str) -> Result<&'s Arc<Model>, Refusal> {
     let Some(model) = snapshot.model(name) else {
         let asleep = snapshot.model_asleep(name).map(|variables| variables.join(" or "));
         return Err(Refusal::UnknownModel { model: name.to_owned(), asleep });
@@ -585,7 +621,7 @@ fn find(snapshot: &Snapshot, key: &Key, name: &str) -> Result<Arc<Model>, Refusa
     if !key.may_use(&model.name) {
         return Err(Refusal::ModelForbidden { model: name.to_owned() });
     }
-    Ok(model.clone())
+    Ok(model)
 }
 
 fn micros(time: Duration) -> u64 {

@@ -73,6 +73,10 @@ pub enum Refusal {
     NoAttributes {
         attributes: String,
     },
+    /// A rule leaves no target of those that the call may go to.
+    RuledOut {
+        rule: String,
+    },
     /// Every target asked to be left alone for a while (`limited`: for its rate limit), or its quota is spent.
     Resting {
         retry_after: Duration,
@@ -104,7 +108,7 @@ impl Refusal {
     pub fn class(&self) -> ErrorClass {
         match self {
             Refusal::NoKey | Refusal::BadKey | Refusal::KeyDisabled | Refusal::KeyExpired => ErrorClass::Authentication,
-            Refusal::ModelForbidden { .. } => ErrorClass::Permission,
+            Refusal::ModelForbidden { .. } | Refusal::RuledOut { .. } => ErrorClass::Permission,
             Refusal::UnknownModel { .. } | Refusal::UnknownPath { .. } => ErrorClass::NotFound,
             Refusal::WrongMethod { .. } => ErrorClass::Method,
             Refusal::Malformed { .. }
@@ -169,6 +173,7 @@ impl Refusal {
             Refusal::Strict { .. } => "lossy_translation",
             Refusal::NoRegion { .. } => "no_target_in_region",
             Refusal::NoAttributes { .. } => "no_target_with_attributes",
+            Refusal::RuledOut { .. } => "no_target_by_rule",
             Refusal::Resting { limited: true, .. } => "rate_limit_exceeded",
             Refusal::Resting { limited: false, .. } => "overloaded",
             Refusal::Draining => "draining",
@@ -256,6 +261,9 @@ impl Refusal {
             Refusal::NoAttributes { attributes } => {
                 format!("No target of this model that may be used has all of: {}.", clip(attributes, 100))
             }
+            Refusal::RuledOut { rule } => {
+                format!("The rule `{}` of this gateway leaves no target for this call.", clip(rule, 100))
+            }
             Refusal::Resting { limited: true, .. } => {
                 "The rate limits of this model's providers are spent. Try again when they have had time.".into()
             }
@@ -321,6 +329,7 @@ impl Refusal {
             Refusal::Strict { .. } => "strict",
             Refusal::NoRegion { .. } => "no_region",
             Refusal::NoAttributes { .. } => "no_attributes",
+            Refusal::RuledOut { .. } => "ruled_out",
             Refusal::Resting { limited: true, .. } => "quota_spent",
             Refusal::Resting { limited: false, .. } => "resting",
             Refusal::Draining => "draining",

@@ -9,6 +9,7 @@ pub mod queue;
 pub mod quota;
 pub mod ration;
 pub mod route;
+pub mod rules;
 
 use dashmap::DashMap;
 use std::sync::Arc;

@@ -27,6 +27,22 @@ pub enum Urgency {
     Low,
 }
 
+impl Urgency {
+    pub const ALL: [Urgency; 3] = [Urgency::High, Urgency::Normal, Urgency::Low];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Urgency::High => "high",
+            Urgency::Normal => "normal",
+            Urgency::Low => "low",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Urgency> {
+        Urgency::ALL.into_iter().find(|urgency| urgency.name() == name)
+    }
+}
+
 /// A place in the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(u64);

@@ -13,8 +13,9 @@ use super::downstream::{self, Gate, KeepAlive};
 use super::{intake, reply, shadow};
 use crate::dialect::{anthropic, openai_responses};
 use crate::exchange::paths::{self, Access, Found, Operation};
-use crate::exchange::{self, Call, Plan, Refusal, Said, models};
+use crate::exchange::{self, Call, Circumstances, Plan, Refusal, Said, models};
 use crate::store::ledger::{GroupBy, Query};
+use crate::telemetry::events;
 
 /// How the headers begin that are twins of our own members of a request.
 const CONTROLS: &str = "x-portolan-";
@@ -140,7 +141,19 @@ async fn generate(session: &mut Session, ctx: &mut Ctx, said: &Said<'_>) -> Resu
     }
     let call = Arc::new(call);
     let Some(key) = ctx.key.clone() else { return Err(Some(Refusal::Bug { what: "a call without a key" })) };
-    let plan = Plan::make(&snapshot, &key, &call, ctx.started, &mut || fastrand::u64(..))?;
+    let decision = {
+        let headers = &session.req_header().headers;
+        let circumstances = Circumstances { dialect: ctx.dialect.name, header: &|name| text(headers, name) };
+        exchange::decide(&snapshot, &key, &call, &circumstances, false, ctx.started)?
+    };
+    for (rule, failure) in &decision.failed {
+        events::RuleFailed { request: &ctx.request_id, rule: &rule.name, failure: failure.name() }
+            .emit(&ctx.shared.metrics);
+    }
+    for rule in &decision.rules {
+        events::RuleMet { rule: &rule.name }.emit(&ctx.shared.metrics);
+    }
+    let plan = Plan::make(&snapshot, &key, &call, decision, ctx.started, &mut || fastrand::u64(..))?;
 
     ctx.call = Some(call);
     ctx.plan = Some(plan);

@@ -212,7 +212,7 @@ fn name_call(headers: &mut HeaderMap, ctx: &Ctx) {
         put(&names::LOSS, &attempt.losses.header());
     }
     headers.insert(&names::CACHE, HeaderValue::from_static("off"));
-    headers.insert(&names::ROUTE, route(attempt));
+    headers.insert(&names::ROUTE, route(ctx, attempt));
     headers.insert(&names::ATTEMPTS, ctx.attempts.into());
     if let Ok(id) = HeaderValue::from_str(&ctx.request_id) {
         headers.entry(own_request_id(ctx)).or_insert(id);
@@ -241,11 +241,12 @@ mod names {
 }
 
 /// Why this target.
-fn route(attempt: &Attempt) -> HeaderValue {
+fn route(ctx: &Ctx, attempt: &Attempt) -> HeaderValue {
     let why = attempt.candidate.why;
+    let rules = ctx.plan.as_ref().map_or(&[][..], |plan| &plan.decision().rules);
     let hedge = attempt.aside == Some(Aside::Hedge);
     let further = attempt.number > 1;
-    match (why.is_plain() && !hedge, further) {
+    match (why.is_plain() && !hedge && rules.is_empty(), further) {
         (true, false) => return HeaderValue::from_static("weighted"),
         (true, true) => return HeaderValue::from_static("weighted;fallback"),
         _ => {}
@@ -254,6 +255,10 @@ fn route(attempt: &Attempt) -> HeaderValue {
     if let Some(arm) = attempt.candidate.arm() {
         text.push_str(";arm=");
         text.push_str(arm);
+    }
+    for rule in rules {
+        text.push_str(";rule=");
+        text.push_str(&rule.name);
     }
     if further {
         text.push_str(if hedge { ";hedge" } else { ";fallback" });

@@ -161,7 +161,7 @@ pub async fn room(
 fn enter(ctx: &Ctx, until: u64) -> Result<Place, Option<Refusal>> {
     let shared = &ctx.shared;
     let now = shared.now();
-    let (Some(plan), Some(key), Some(call)) = (&ctx.plan, &ctx.key, &ctx.call) else {
+    let (Some(plan), Some(key)) = (&ctx.plan, &ctx.key) else {
         return Err(Some(Refusal::Bug { what: "a wait without a call" }));
     };
     let rules = ctx.served.snapshot.queue;
@@ -172,7 +172,7 @@ fn enter(ctx: &Ctx, until: u64) -> Result<Place, Option<Refusal>> {
     let arrival = Arrival {
         tenant: &key.id,
         weight: key.weight,
-        urgency: call.controls.urgency,
+        urgency: plan.urgency(),
         cost: plan.tokens(),
         now: now.mono,
         deadline: plan.deadline,

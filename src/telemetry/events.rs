@@ -62,6 +62,32 @@ impl FellBack<'_> {
     }
 }
 
+/// A call met a rule.
+pub struct RuleMet<'e> {
+    pub rule: &'e str,
+}
+
+impl RuleMet<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.rules.with_label_values(&[self.rule, "met"]).inc();
+    }
+}
+
+/// A rule could not be judged for a call, and counted as not met.
+pub struct RuleFailed<'e> {
+    pub request: &'e str,
+    pub rule: &'e str,
+    pub failure: &'static str,
+}
+
+impl RuleFailed<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.rules.with_label_values(&[self.rule, self.failure]).inc();
+        let Self { request, rule, failure } = self;
+        tracing::debug!(request, rule, failure, "a rule could not be judged");
+    }
+}
+
 /// A target is left alone for a while.
 pub struct TargetCooled<'e> {
     pub target: &'e str,

@@ -28,6 +28,7 @@ pub struct Metrics {
     pub arm_attempts: IntCounterVec,
     pub attempt_duration: HistogramVec,
     pub fallbacks: IntCounterVec,
+    pub rules: IntCounterVec,
     pub tokens: IntCounterVec,
     pub cost: CounterVec,
     pub unpriced: IntCounterVec,
@@ -134,6 +135,12 @@ impl Metrics {
                 "fallbacks_total",
                 "Further attempts after a failed one, by where they went.",
                 &["model", "target"],
+            ),
+            rules: counters(
+                &registry,
+                "rules_total",
+                "Calls that met a rule, or that it could not be judged for (absent, overflow, divided_by_zero).",
+                &["rule", "outcome"],
             ),
             tokens: counters(
                 &registry,

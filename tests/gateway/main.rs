@@ -51,6 +51,8 @@ mod rig;
 #[cfg(test)]
 mod routing;
 #[cfg(test)]
+mod rules;
+#[cfg(test)]
 mod sandbox;
 #[cfg(test)]
 mod shadow;

@@ -77,6 +77,8 @@ pub struct Routing {
     pub sticky: Option<Vec<By>>,
     /// Where callers are whose key does not say: a name of `distances`.
     pub home: Option<String>,
+    /// The zone of `time` in rules, such as Europe/Berlin. Default UTC.
+    pub time_zone: Option<String>,
     /// From where callers are to where targets are, in any unit: {eu: {eu: 0, us: 90}}. What is not named is farthest.
     pub distances: BTreeMap<String, BTreeMap<String, u32>>,
 }

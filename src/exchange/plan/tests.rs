@@ -41,7 +41,7 @@ fn at(micros: u64) -> Moment {
 
 fn plan(snapshot: &Snapshot, more: &str, now: u64) -> Plan {
     let key = snapshot.keys.values().next().unwrap();
-    Plan::make(snapshot, key, &call(snapshot, more), at(now), &mut || 7).unwrap()
+    Plan::make(snapshot, key, &call(snapshot, more), Decision::default(), at(now), &mut || 7).unwrap()
 }
 
 fn next(plan: &mut Plan, now: u64) -> Result<(String, Held), Step> {
