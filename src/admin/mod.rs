@@ -1,4 +1,4 @@
-//! Floor 9: the operator's port: metrics, health, the state of targets. Answers are whole and small.
+//! Floor 9: the operator's port: metrics, health, the state of targets, what became of calls. Answers are whole and small.
 
 use std::sync::Arc;
 
@@ -13,9 +13,15 @@ pub trait View: Send + Sync + 'static {
     fn metrics(&self) -> String;
     /// The targets' state as JSON.
     fn targets(&self) -> Vec<u8>;
+    /// Why a call went where it went, as JSON; nothing for one that is not kept.
+    fn request(&self, id: &str) -> Option<Vec<u8>>;
     /// `Err` says why this process should get no traffic.
     fn ready(&self) -> Result<(), &'static str>;
 }
+
+const UNKNOWN: &[u8] = br#"{"error":"no such request is kept; admin: { explain: {} } keeps the last ones"}"#;
+const NOTHING: &[u8] =
+    br#"{"error":"there is nothing here; try /metrics, /health/ready, /admin/targets or /admin/requests/ID"}"#;
 
 pub struct Admin {
     view: Arc<dyn View>,
@@ -40,11 +46,11 @@ impl Admin {
                 Ok(()) => (200, JSON, br#"{"status":"ok"}"#.to_vec()),
                 Err(why) => (503, JSON, format!(r#"{{"status":"{why}"}}"#).into_bytes()),
             },
-            _ => (
-                404,
-                JSON,
-                br#"{"error":"there is nothing here; try /metrics, /health/ready or /admin/targets"}"#.to_vec(),
-            ),
+            _ => match path.strip_prefix("/admin/requests/").map(|id| self.view.request(id)) {
+                Some(Some(told)) => (200, JSON, told),
+                Some(None) => (404, JSON, UNKNOWN.to_vec()),
+                None => (404, JSON, NOTHING.to_vec()),
+            },
         }
     }
 }

@@ -14,10 +14,14 @@ pub mod check;
 mod greeting;
 pub mod keys;
 mod load;
+pub mod route;
 mod run;
 pub mod schema;
 mod targets;
 mod usage;
+
+/// Most bytes that are read from the standard input.
+const MOST_GIVEN: u64 = 64 << 20;
 
 /// Where the configuration is looked for when none is named.
 pub const CONFIG: &str = "/etc/portolan/portolan.yaml";
@@ -70,6 +74,14 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Tell where a request would go, and why, by a configuration alone.
+    Route {
+        /// The configuration.
+        #[arg(long, short, default_value = CONFIG)]
+        config: PathBuf,
+        #[command(flatten)]
+        asked: route::Asked,
+    },
     /// Check a configuration: print every problem, or what it would serve.
     Check {
         /// The file.
@@ -117,6 +129,12 @@ pub fn main() -> ExitCode {
             usage::run(&config, &usage::Asked { key, by, from, to, json }, &mut out, &mut err)
         }
         Command::Targets { config, json } => targets::run(&config, json, &mut out, &mut err),
+        Command::Route { config, asked } => {
+            let outside = Outside { read: &read_or_given, ..outside() };
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            let now = now.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+            route::run(&config, &asked, (&outside, &load::catalogue(), now), &mut out, &mut err)
+        }
         Command::Schema => schema::run(&mut out),
         Command::Keys(Keys::New { id, models }) => {
             let mut random =
@@ -130,6 +148,16 @@ pub fn main() -> ExitCode {
 /// The environment and the files of this process.
 pub fn outside() -> Outside<'static> {
     Outside { env: &|name| std::env::var(name).ok(), read: &|path| std::fs::read(path) }
+}
+
+/// A file, or for `-` the standard input.
+fn read_or_given(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+    if path != std::path::Path::new("-") {
+        return std::fs::read(path);
+    }
+    let mut given = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::Read::take(std::io::stdin().lock(), MOST_GIVEN), &mut given)?;
+    Ok(given)
 }
 
 /// A reader that has gone (`portolan schema | head`) is no failure.

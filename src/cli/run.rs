@@ -207,6 +207,17 @@ impl View for Window {
         out
     }
 
+    fn request(&self, id: &str) -> Option<Vec<u8>> {
+        let explanations = &self.0.explanations;
+        if self.0.served().snapshot.explain.is_none() {
+            explanations.clear();
+            return None;
+        }
+        // As `x-portolan-request-id` has it.
+        let digits: String = id.chars().filter(|c| *c != '-').take(33).collect();
+        explanations.find(u128::from_str_radix(&digits, 16).ok()?)
+    }
+
     fn ready(&self) -> Result<(), &'static str> {
         if *self.0.stopping.borrow() {
             return Err("draining");

@@ -18,7 +18,9 @@ use super::problem::{Problem, Problems, Route};
 use super::providers::{Account, is_id};
 use super::routing::{self, Routing};
 use super::rules;
-use super::snapshot::{CostInBody, Currency, Index, Key, Limits, Log, Retry, Rulebook, Snapshot, tracing_level::Level};
+use super::snapshot::{
+    CostInBody, Currency, Explain, Index, Key, Limits, Log, Retry, Rulebook, Snapshot, tracing_level::Level,
+};
 use super::value::{Decimal, Size, Span};
 use super::{Catalogue, Known, Outside, beside};
 
@@ -90,6 +92,10 @@ impl Build<'_> {
         let keys = self.keys(&file);
         let anonymous = self.anonymous(&file, &listen);
         let limits = self.limits(&file.limits);
+        let explain = file.admin.as_ref().and_then(|admin| admin.explain.as_ref()).map(|written| Explain {
+            calls: written.calls.unwrap_or(1_000),
+            bytes: written.bytes.map_or(16 << 20, |size| size.0),
+        });
         let retry = self.retry(&file.retry);
         let currencies = self.currencies(&file.currencies);
         let state_dir = file.state_dir.unwrap_or_else(|| "/var/lib/portolan".to_owned());
@@ -102,6 +108,7 @@ impl Build<'_> {
             version,
             listen,
             admin,
+            explain,
             state_dir: state_dir.into(),
             threads: file.threads,
             limits,
@@ -214,7 +221,7 @@ impl Build<'_> {
             }
         }
         let listen: Vec<SocketAddr> = used.iter().map(|(address, _)| *address).collect();
-        let admin = file.admin.as_ref().map_or(local(8081), |admin| admin.listen.0);
+        let admin = file.admin.as_ref().and_then(|admin| admin.listen).map_or(local(8081), |listen| listen.0);
         used.push((admin, root.key("admin").key("listen")));
         let sandbox = file.sandbox.as_ref().map(|sandbox| sandbox.listen.0);
         used.extend(sandbox.map(|address| (address, root.key("sandbox").key("listen"))));

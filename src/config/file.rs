@@ -87,7 +87,20 @@ pub enum OneOrMany<T> {
 #[serde(deny_unknown_fields)]
 pub struct Admin {
     /// Default 127.0.0.1:8081.
-    pub listen: Address,
+    pub listen: Option<Address>,
+    /// Keeps why the last calls went where they went, for GET /admin/requests/{id}: names, numbers and times, never what was
+    /// said. Default: not at all.
+    pub explain: Option<Explain>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Explain {
+    /// Calls that are kept, the last ones. Default 1000.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub calls: Option<usize>,
+    /// Most bytes of all of them. Default 16MiB.
+    pub bytes: Option<Size>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub version: String,
     pub listen: Vec<SocketAddr>,
     pub admin: SocketAddr,
+    /// How much is kept of why calls went where they went; `None`: nothing.
+    pub explain: Option<Explain>,
     /// Where journal and ledger live.
     pub state_dir: PathBuf,
     /// Worker threads of the data plane; `None`: one a core.
@@ -63,6 +65,13 @@ pub struct Snapshot {
     /// `true`: calls without a key are served as this key (laptops; off by default).
     pub anonymous: Option<Arc<Key>>,
     pub index: Index,
+}
+
+/// Bounds of what is kept of why calls went where they went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Explain {
+    pub calls: usize,
+    pub bytes: usize,
 }
 
 /// What else is known of the configuration, beside what serves calls.

@@ -50,6 +50,17 @@ pub enum Verdict {
     Barred,
 }
 
+impl Verdict {
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Met => "met",
+            Verdict::NotMet => "not_met",
+            Verdict::Failed(failure) => failure.name(),
+            Verdict::Barred => "barred",
+        }
+    }
+}
+
 impl Decision {
     pub fn strategy(&self) -> Option<Strategy> {
         self.rules.iter().find_map(|rule| rule.then.strategy)

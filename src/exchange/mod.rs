@@ -13,6 +13,7 @@ pub mod compare;
 pub mod conversation;
 mod decide;
 pub mod estimate;
+pub mod explain;
 mod facts;
 pub mod held;
 pub mod models;

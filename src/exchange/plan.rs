@@ -5,8 +5,10 @@
 //! every target fails is still tried rather than refused by us; then those that are known to lack something. Only what a
 //! provider has asked for itself, a time to be left alone, is kept to.
 
+mod look;
 mod why;
 
+pub use look::{Look, Standing};
 pub use why::Why;
 
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use crate::config::snapshot::{Key, Lacks, Model, PricedTarget, Retry};
 use crate::ir::{Fault, FaultKind};
 use crate::policy::Moment;
 use crate::policy::queue::Urgency;
-use crate::policy::route::affinity::{Hash, draw};
+use crate::policy::route::affinity::{By, Hash, draw};
 use crate::policy::route::hedge::{Hedge, Hedges};
 use crate::policy::route::shadow::{self, Shadow};
 use crate::policy::route::{self, Ask, Cooling, Entry, Rules, Strategy};
@@ -80,6 +82,8 @@ pub struct Plan {
     pub total: Duration,
     retry: Retry,
     last: Option<Fault>,
+    /// Where they are to be told.
+    looks: Option<Vec<Look>>,
 }
 
 /// What to do next.
@@ -159,6 +163,7 @@ impl Plan {
             total: Duration::ZERO,
             retry: snapshot.retry,
             last: None,
+            looks: None,
         };
         let first = plan.places().find(|(number, place)| plan.open(*number, *place).is_some());
         let Some((model, target)) = first.and_then(|(number, place)| {
@@ -180,9 +185,15 @@ impl Plan {
         if self.tried >= self.retry.total_tries {
             return Step::Over(self.exhausted());
         }
+        if self.looks.is_some() {
+            self.survey(now.mono);
+        }
         let found = self.same(now.mono, random).unwrap_or_else(|| self.look(now.mono, random));
         match found {
             Found::Target(candidate, held) => {
+                if self.looks.is_some() {
+                    self.surveyed(candidate.why);
+                }
                 if self.tried == 0 {
                     self.bound(&candidate.model, &candidate.target);
                 }
@@ -362,12 +373,7 @@ impl Plan {
 
     fn look(&mut self, now: u64, random: &mut dyn FnMut() -> u64) -> Found {
         let tokens = self.tokens();
-        let several = !self.fallback.is_empty() || self.asked.targets.len() > 1;
-        if several && self.needs.is_none() {
-            let models = std::iter::once(&self.asked).chain(&self.fallback);
-            let lacks = models.fold(Lacks::default(), |lacks, model| lacks.or(model.lacks));
-            self.needs = Some(Needs::of(&self.call, lacks));
-        }
+        let several = self.know_needs();
         let mut stated: Option<(u64, bool)> = None;
         for able in [true, false] {
             for number in 0..=self.fallback.len() {
@@ -425,6 +431,36 @@ impl Plan {
         }
     }
 
+    /// Finds out what the call needs, where there is a choice. Says whether there is.
+    fn know_needs(&mut self) -> bool {
+        let several = !self.fallback.is_empty() || self.asked.targets.len() > 1;
+        if several && self.needs.is_none() {
+            let models = std::iter::once(&self.asked).chain(&self.fallback);
+            let lacks = models.fold(Lacks::default(), |lacks, model| lacks.or(model.lacks));
+            self.needs = Some(Needs::of(&self.call, lacks));
+        }
+        several
+    }
+
+    /// What calls stick by, in `sticky`.
+    fn affinity(&self, model: &Model) -> (u64, Option<By>) {
+        match self.rules(model).strategy {
+            Strategy::Sticky => {
+                let (hash, by) = affinity::of(&self.call, &self.key, &model.sticky);
+                (hash, Some(by))
+            }
+            _ => (0, None),
+        }
+    }
+
+    /// The tier of a target, or its distance.
+    fn tier(&self, rules: &Rules, target: &PricedTarget) -> u32 {
+        match (rules.strategy, self.home) {
+            (Strategy::Nearest, home) => home.and_then(|home| target.distances.get(home)).copied().unwrap_or(0),
+            _ => target.tier,
+        }
+    }
+
     /// A choice among the targets of a model that are ready.
     fn choose(
         &self,
@@ -436,13 +472,7 @@ impl Plan {
     ) -> Option<(usize, Why)> {
         let model = self.model(number)?;
         let rules = self.rules(model);
-        let (affinity, by) = match rules.strategy {
-            Strategy::Sticky => {
-                let (hash, by) = affinity::of(&self.call, &self.key, &model.sticky);
-                (hash, Some(by))
-            }
-            _ => (0, None),
-        };
+        let (affinity, by) = self.affinity(model);
         let usual = model.usual.get().unwrap_or(OUTPUT.0 as f32);
         let output = self.call.max_output.map_or(usual, |most| usual.min(most as f32));
         let ask = Ask { stream: self.call.stream, input: self.call.input_estimate, output, affinity, now };
@@ -452,10 +482,7 @@ impl Plan {
             if !fits || held::ready(target, now, tokens) != Ready::Now {
                 return None;
             }
-            let tier = match (rules.strategy, self.home) {
-                (Strategy::Nearest, home) => home.and_then(|home| target.distances.get(home)).copied().unwrap_or(0),
-                _ => target.tier,
-            };
+            let tier = self.tier(&rules, target);
             Some(Entry {
                 vitals: &target.vitals,
                 price: target.price.as_ref(),

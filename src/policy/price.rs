@@ -14,31 +14,51 @@ const BILLION: u64 = 1_000_000_000;
 /// Longest decimal that is read: more digits than any amount of 64 bits has.
 const LONGEST: usize = 64;
 
+/// One part of a cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// As usage names it.
+    pub part: &'static str,
+    pub count: u64,
+    /// Nano-dollars for a million of them; `each`: for one.
+    pub rate: u64,
+    pub each: bool,
+}
+
 impl Price {
     /// What this usage costs, rounded half up once, over the exact sum.
     ///
     /// Tokens that are in two parts at once (audio read from a cache) count as the part that is named first: cached,
     /// written to a cache, audio; usage does not say how far parts overlap.
     pub fn cost(&self, usage: &Usage) -> Nano {
+        let (mut tokens, mut fees) = (0u128, 0u128);
+        self.lines(usage, &mut |line| {
+            let sum = if line.each { &mut fees } else { &mut tokens };
+            *sum = sum.saturating_add(u128::from(line.count) * u128::from(line.rate));
+        });
+        narrow(rounded(tokens).saturating_add(fees))
+    }
+
+    /// The parts of a cost, each with its rate: all that [`Price::cost`] adds up.
+    pub fn lines(&self, usage: &Usage, each: &mut dyn FnMut(Line)) {
         let rates = self.rates_at(usage.input);
-        let input = share(
-            usage.input,
-            [
-                (usage.cached, rates.cached),
-                (usage.cache_write_1h, rates.cache_write_1h),
-                (usage.cache_write, rates.cache_write),
-                (usage.audio_input, rates.audio_input),
-            ],
-            rates.input,
-        );
-        let output = share(
-            usage.output,
-            [(usage.audio_output, rates.audio_output), (usage.reasoning, rates.reasoning)],
-            rates.output,
-        );
-        let fees = u128::from(rates.request)
-            .saturating_add(u128::from(usage.searches).saturating_mul(u128::from(rates.search)));
-        narrow(rounded(input.saturating_add(output)).saturating_add(fees))
+        let input = [
+            ("cached", usage.cached, rates.cached),
+            ("cache_write_1h", usage.cache_write_1h, rates.cache_write_1h),
+            ("cache_write", usage.cache_write, rates.cache_write),
+            ("audio_input", usage.audio_input, rates.audio_input),
+        ];
+        share(usage.input, input, ("input", rates.input), each);
+        let output =
+            [("audio_output", usage.audio_output, rates.audio_output), ("reasoning", usage.reasoning, rates.reasoning)];
+        share(usage.output, output, ("output", rates.output), each);
+        each(Line { part: "request", count: u64::from(rates.request != 0), rate: rates.request, each: true });
+        each(Line { part: "search", count: usage.searches, rate: rates.search, each: true });
+    }
+
+    /// The length of prompt above which the rates hold that a prompt of so many tokens has; nothing for the plain ones.
+    pub fn tier(&self, input: u64) -> Option<u64> {
+        self.tiers.iter().rev().map(|(above, _)| *above).find(|above| input > *above)
     }
 
     /// The most that a call can cost, for a reservation: every token at the dearest rate that its prompt may meet,
@@ -49,7 +69,8 @@ impl Price {
             reached.chain(std::iter::once(&self.rates)).fold((0, 0, 0), |(input, output, request), rates| {
                 (input.max(dearest_input(rates)), output.max(dearest_output(rates)), request.max(rates.request))
             });
-        let tokens = share(input_estimate, [], input).saturating_add(share(max_output, [], output));
+        let all = |count: u64, rate: u64| u128::from(count) * u128::from(rate);
+        let tokens = all(input_estimate, input).saturating_add(all(max_output, output));
         narrow(rounded(tokens).saturating_add(u128::from(request)))
     }
 
@@ -128,15 +149,20 @@ pub fn parse_per_million(text: &str) -> Option<u64> {
 }
 
 /// The tokens of a whole, each at one rate: parts in their order as far as the whole reaches, what is left at the last.
-fn share<const N: usize>(whole: u64, parts: [(u64, u64); N], rest: u64) -> u128 {
+fn share<const N: usize>(
+    whole: u64,
+    parts: [(&'static str, u64, u64); N],
+    rest: (&'static str, u64),
+    each: &mut dyn FnMut(Line),
+) {
     let mut left = whole;
-    let mut sum = 0u128;
-    for (count, rate) in parts {
-        let taken = count.min(left);
-        left -= taken;
-        sum = sum.saturating_add(u128::from(taken) * u128::from(rate));
+    for (part, count, rate) in parts {
+        let count = count.min(left);
+        left -= count;
+        each(Line { part, count, rate, each: false });
     }
-    sum.saturating_add(u128::from(left) * u128::from(rest))
+    let (part, rate) = rest;
+    each(Line { part, count: left, rate, each: false });
 }
 
 fn dearest_input(rates: &Rates) -> u64 {

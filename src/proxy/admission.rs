@@ -10,7 +10,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::context::Ctx;
 use super::downstream::{self, Gate, KeepAlive};
-use super::{intake, reply, shadow};
+use super::{explaining, intake, reply, shadow};
 use crate::dialect::{anthropic, openai_responses};
 use crate::exchange::paths::{self, Access, Found, Operation};
 use crate::exchange::{self, Call, Circumstances, Plan, Refusal, Said, models};
@@ -141,11 +141,13 @@ async fn generate(session: &mut Session, ctx: &mut Ctx, said: &Said<'_>) -> Resu
     }
     let call = Arc::new(call);
     let Some(key) = ctx.key.clone() else { return Err(Some(Refusal::Bug { what: "a call without a key" })) };
-    let decision = {
+    let mut decided = {
         let headers = &session.req_header().headers;
         let circumstances = Circumstances { dialect: ctx.dialect.name, header: &|name| text(headers, name) };
-        exchange::decide(&snapshot, &key, &call, &circumstances, false, ctx.started)?
+        exchange::decide(&snapshot, &key, &call, &circumstances, snapshot.explain.is_some(), ctx.started)
     };
+    explaining::begin(ctx, &call, &mut decided);
+    let decision = decided?;
     for (rule, failure) in &decision.failed {
         events::RuleFailed { request: &ctx.request_id, rule: &rule.name, failure: failure.name() }
             .emit(&ctx.shared.metrics);
@@ -153,8 +155,10 @@ async fn generate(session: &mut Session, ctx: &mut Ctx, said: &Said<'_>) -> Resu
     for rule in &decision.rules {
         events::RuleMet { rule: &rule.name }.emit(&ctx.shared.metrics);
     }
-    let plan = Plan::make(&snapshot, &key, &call, decision, ctx.started, &mut || fastrand::u64(..))?;
-
+    let mut plan = Plan::make(&snapshot, &key, &call, decision, ctx.started, &mut || fastrand::u64(..))?;
+    if ctx.explanation.is_some() {
+        plan.watch();
+    }
     ctx.call = Some(call);
     ctx.plan = Some(plan);
     // The first attempt is prepared here, so that a request that no target can take is refused without a connection

@@ -20,6 +20,7 @@ use super::state::{InFlight, Served, Shared, Way};
 use crate::config::snapshot::Key;
 use crate::dialect::{Dialect, openai_chat};
 use crate::exchange::conversation::Keeper;
+use crate::exchange::explain::Explanation;
 use crate::exchange::paths::Operation;
 use crate::exchange::record::Id;
 use crate::exchange::{Attempt, Call, Plan, Refusal};
@@ -41,6 +42,8 @@ pub struct Ctx {
     pub key: Option<Arc<Key>>,
     pub call: Option<Arc<Call>>,
     pub plan: Option<Plan>,
+    /// Where explanations are kept.
+    pub explanation: Option<Arc<Explanation>>,
     pub gate: Option<Arc<Gate>>,
     /// Watches an answer that is to be kept.
     pub keeping: Option<Box<Keeping>>,
@@ -142,6 +145,7 @@ impl Ctx {
             key: None,
             call: None,
             plan: None,
+            explanation: None,
             gate: None,
             keeping: None,
             prepared: None,
@@ -195,7 +199,13 @@ impl Ctx {
         let Some(mut current) = self.current.take() else { return };
         let now = self.shared.now();
         if served && let Some(call) = &self.call {
-            let cause = Cause { shared: &self.shared, request: &self.request_id, dialect: self.dialect, call };
+            let cause = Cause {
+                shared: &self.shared,
+                request: &self.request_id,
+                dialect: self.dialect,
+                call,
+                explanation: self.explanation.as_deref(),
+            };
             settling::praise(&cause, &mut current.attempt, outcome == "ok", now);
         }
         self.settle(&mut current.attempt, outcome, served, now);
@@ -204,7 +214,13 @@ impl Ctx {
 
     fn settle(&mut self, attempt: &mut Attempt, outcome: &str, served: bool, now: Moment) {
         let Some(call) = &self.call else { return };
-        let cause = Cause { shared: &self.shared, request: &self.request_id, dialect: self.dialect, call };
+        let cause = Cause {
+            shared: &self.shared,
+            request: &self.request_id,
+            dialect: self.dialect,
+            call,
+            explanation: self.explanation.as_deref(),
+        };
         let settled = settling::settle(&cause, attempt, outcome, served, now);
         self.outcome.usage = settled.usage;
         self.outcome.cost = self.outcome.cost.saturating_add(settled.cost);

@@ -198,6 +198,7 @@ async fn complete(shared: &Arc<Shared>, served: &Arc<Served>, asked: &Asked, tok
     let errand = Errand {
         shared: shared.clone(),
         served: served.clone(),
+        explanation: None,
         id,
         request_id,
         dialect: openai_chat::DIALECT,

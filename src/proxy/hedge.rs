@@ -113,6 +113,7 @@ pub fn arm(session: &Session, ctx: &mut Ctx) {
             headers: heads::carried(&session.req_header().headers),
             cooling: plan.cooling(),
             deadline: ctx.shared.instant(plan.deadline),
+            explanation: ctx.explanation.clone(),
         },
         plan: plan.clone(),
         rules,

@@ -7,6 +7,7 @@ mod admission;
 mod context;
 mod dispatch;
 mod downstream;
+mod explaining;
 mod fetch;
 mod heads;
 pub mod heartbeat;
@@ -164,7 +165,12 @@ impl ProxyHttp for Gateway {
         relaying::finish(ctx, gone);
         shadow::end(ctx);
         let status = session.response_written().map_or(0, |head| head.status.as_u16());
-        access_log::write(&dispatch::finished(session, ctx, status, gone), &ctx.shared.metrics);
+        let finished = dispatch::finished(session, ctx, status, gone);
+        access_log::write(&finished, &ctx.shared.metrics);
+        if ctx.explanation.is_some() {
+            let outcome = finished.outcome;
+            explaining::keep(ctx, status, outcome);
+        }
     }
 }
 

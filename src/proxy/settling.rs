@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::state::Shared;
 use crate::dialect::Dialect;
+use crate::exchange::explain::Explanation;
 use crate::exchange::{Attempt, Call};
 use crate::ir::{Fault, Usage};
 use crate::policy::Moment;
@@ -19,6 +20,8 @@ pub struct Cause<'a> {
     /// The caller's dialect.
     pub dialect: Dialect,
     pub call: &'a Call,
+    /// What is told of the call, where that is kept.
+    pub explanation: Option<&'a Explanation>,
 }
 
 /// What an attempt came to.
@@ -61,6 +64,9 @@ pub fn settle(cause: &Cause<'_>, attempt: &mut Attempt, outcome: &str, served: b
         && let Err(error) = shared.journal.append_settlement(&settlement)
     {
         events::JournalFailed { what: "settlement", error: &error }.emit(&shared.metrics);
+    }
+    if let Some(explanation) = cause.explanation {
+        explanation.tried(attempt, &settlement);
     }
     let target = &attempt.candidate.target.target;
     let series = shared.metrics.series(&target.provider.id, &attempt.candidate.model.name, &target.id);

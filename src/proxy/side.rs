@@ -23,6 +23,7 @@ use super::dispatch::{self, reach};
 use super::settling::{self, Cause, Settled};
 use super::state::{Served, Shared};
 use crate::dialect::Dialect;
+use crate::exchange::explain::Explanation;
 use crate::exchange::record::Id;
 use crate::exchange::{Attempt, Call};
 use crate::ir::{Fault, FaultKind};
@@ -89,11 +90,14 @@ pub struct Errand {
     pub cooling: Cooling,
     /// When it must be over, whatever its target's own times are.
     pub deadline: Instant,
+    /// What is told of the call, where that is kept.
+    pub explanation: Option<Arc<Explanation>>,
 }
 
 impl Errand {
     pub fn cause(&self) -> Cause<'_> {
-        Cause { shared: &self.shared, request: &self.request_id, dialect: self.dialect, call: &self.call }
+        let explanation = self.explanation.as_deref();
+        Cause { shared: &self.shared, request: &self.request_id, dialect: self.dialect, call: &self.call, explanation }
     }
 }
 

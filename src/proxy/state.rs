@@ -22,7 +22,7 @@ use crate::provider::Provider;
 use crate::store::journal::Journal;
 use crate::store::ledger::Ledger;
 use crate::store::responses::Responses;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Explanations, Metrics};
 
 /// One process's state.
 pub struct Shared {
@@ -32,6 +32,8 @@ pub struct Shared {
     pub ledger: Arc<Ledger>,
     pub responses: Arc<Responses>,
     pub metrics: Arc<Metrics>,
+    /// Why the last calls went where they went.
+    pub explanations: Explanations,
     pub buffered: Arc<Buffered>,
     /// Calls that wait for room at providers.
     pub lines: Lines,
@@ -121,6 +123,7 @@ impl Shared {
             ledger,
             responses,
             metrics,
+            explanations: Explanations::default(),
             buffered: Arc::default(),
             lines: Lines::default(),
             clock: Clock::default(),

@@ -2,11 +2,13 @@
 
 pub mod access_log;
 pub mod events;
+mod explanations;
 pub mod log;
 mod losses;
 pub mod metrics;
 mod series;
 
+pub use explanations::Explanations;
 pub use losses::LossCounters;
 pub use metrics::{Metrics, StoreSeen};
 pub use series::Series;

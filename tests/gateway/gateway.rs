@@ -86,12 +86,18 @@ impl Gateway {
     /// The same, with these environment variables.
     #[track_caller]
     pub fn start_in(config: &str, env: &[(&str, &str)]) -> Gateway {
+        Gateway::start_with(config, env, "")
+    }
+
+    /// The same, with more fields of `admin`, each with a comma before it.
+    #[track_caller]
+    pub fn start_with(config: &str, env: &[(&str, &str)], admin_fields: &str) -> Gateway {
         let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let (data, admin) = (local(free_port()), local(free_port()));
         let dir = tempfile::tempdir().unwrap();
         let head = format!(
-            "listen: {data}\nadmin: {{ listen: \"{admin}\" }}\nstate_dir: {}\n",
+            "listen: {data}\nadmin: {{ listen: \"{admin}\"{admin_fields} }}\nstate_dir: {}\n",
             dir.path().join("state").display()
         );
         fs::create_dir(dir.path().join("state")).unwrap();

@@ -17,6 +17,8 @@ mod counting;
 #[cfg(test)]
 mod dialects;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod forms;

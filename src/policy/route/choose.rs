@@ -101,6 +101,7 @@ pub fn choose<'t>(
     }
     let now = ask.now;
     let all = usize::MAX;
+    let by = |entry: &Entry<'_>| figure(rules, ask, entry).unwrap_or(0.0);
     match rules.strategy {
         Strategy::Weighted => {
             for _ in 0..DRAWS {
@@ -112,25 +113,26 @@ pub fn choose<'t>(
             drawn(shares.len(), now, entry, random, |_| 0)
         }
         Strategy::Priority | Strategy::Nearest => drawn(shares.len(), now, entry, random, |entry| entry.tier),
-        Strategy::LowestCost => {
-            let cost = |entry: &Entry<'_>| cost(entry, ask).unwrap_or(f32::INFINITY);
-            let chosen = least(shares.len(), all, now, 0.0, entry, random, cost)?;
-            Some(Chosen { score: chosen.score / 1e9, ..chosen })
-        }
-        Strategy::LowestLatency => {
-            least(shares.len(), SAMPLE, now, SAME, entry, random, |entry| entry.vitals.latency(ask.stream, now))
-        }
-        Strategy::LeastBusy => least(shares.len(), 2, now, 0.0, entry, random, |entry| {
-            (entry.vitals.in_flight() + 1) as f32 / entry.weight.max(1) as f32
-        }),
-        Strategy::Balanced => {
-            let weights = rules.weights;
-            least(shares.len(), SAMPLE, now, 0.0, entry, random, |entry| balance(entry, ask, &weights))
-        }
-        Strategy::Sticky => least(shares.len(), all, now, 0.0, entry, random, |entry| {
-            -affinity::pull(ask.affinity, entry.salt, entry.weight)
-        }),
+        Strategy::LowestCost => least(shares.len(), all, now, 0.0, entry, random, by),
+        Strategy::LowestLatency => least(shares.len(), SAMPLE, now, SAME, entry, random, by),
+        Strategy::LeastBusy => least(shares.len(), 2, now, 0.0, entry, random, by),
+        Strategy::Balanced => least(shares.len(), SAMPLE, now, 0.0, entry, random, by),
+        Strategy::Sticky => least(shares.len(), all, now, 0.0, entry, random, by),
     }
+}
+
+/// A strategy's figure for a target, the least is best: dollars, seconds, calls under way, a score, a tier; nothing where
+/// it goes by weight alone.
+pub fn figure(rules: &Rules, ask: &Ask, entry: &Entry<'_>) -> Option<f32> {
+    Some(match rules.strategy {
+        Strategy::Weighted => return None,
+        Strategy::Priority | Strategy::Nearest => entry.tier as f32,
+        Strategy::LowestCost => cost(entry, ask).map_or(f32::INFINITY, |nano| nano / 1e9),
+        Strategy::LowestLatency => entry.vitals.latency(ask.stream, ask.now),
+        Strategy::LeastBusy => (entry.vitals.in_flight() + 1) as f32 / entry.weight.max(1) as f32,
+        Strategy::Balanced => balance(entry, ask, &rules.weights),
+        Strategy::Sticky => -affinity::pull(ask.affinity, entry.salt, entry.weight),
+    })
 }
 
 /// By weight, among those of the lowest tier.

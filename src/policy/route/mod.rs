@@ -13,7 +13,7 @@ mod vitals;
 
 pub use average::Average;
 pub use breaker::{Breaker, Cooling, Gate};
-pub use choose::{Ask, Chosen, Entry, Shares, choose};
+pub use choose::{Ask, Chosen, Entry, Shares, choose, figure};
 pub use vitals::{Answered, Vitals};
 
 use std::time::Duration;
