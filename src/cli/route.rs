@@ -166,7 +166,7 @@ fn explained(snapshot: &Snapshot, asked: &Asked, given: Given) -> Result<Told, S
         }
         Err(refusal) => way.refusal = Some(refusal),
     }
-    Ok(Told { json: way.json(key, &call), text: way.text(key, &call), refused: way.refusal.is_some() })
+    Ok(Told { json: way.json(key, &call), text: way.text(snapshot, key, &call), refused: way.refusal.is_some() })
 }
 
 /// Where the call would go: first, and then where each one before has failed.
@@ -224,7 +224,7 @@ impl Way {
         out
     }
 
-    fn text(&self, key: &Key, call: &Call) -> String {
+    fn text(&self, snapshot: &Snapshot, key: &Key, call: &Call) -> String {
         let mut text = format!("key       {}\nmodel     {}", key.id, call.model);
         let plan = self.plan.as_ref();
         if let Some(model) = plan.and_then(|plan| plan.decision().model.as_ref()) {
@@ -235,18 +235,26 @@ impl Way {
             let label = if number == 0 { "rules" } else { "" };
             let _ = writeln!(text, "{label:<9} {:<11} {}", verdict.name(), rule.name);
         }
+        if let Some(judged) = plan.and_then(|plan| plan.decision().class.as_ref()) {
+            let name = judged.class.as_deref().unwrap_or("none");
+            let _ = write!(text, "class     {name} ({:.2})", judged.score);
+            if let Some((name, score)) = &judged.runner_up {
+                let _ = write!(text, ", then {name} ({score:.2})");
+            }
+            let _ = writeln!(text, "{}", if judged.shadow { ", in shadow" } else { "" });
+        }
         if let Some(look) = plan.and_then(|plan| plan.looks().first()) {
             let _ = writeln!(text, "strategy  {} (by the {})", look.strategy.name(), look.strategy_from);
             for (number, one) in look.candidates.iter().enumerate() {
                 let label = if number == 0 { "targets" } else { "" };
                 let turn = self.order.iter().position(|other| Arc::ptr_eq(&other.target, &one.target));
-                let turn = turn.map_or("-".to_owned(), |turn| (turn + 1).to_string());
-                let _ = write!(text, "{label:<9} {turn:>2}. {:<30} {:<16}", one.target.target.id, one.standing.name());
+                let turn = turn.map_or("-".to_owned(), |turn| format!("{}.", turn + 1));
+                let _ = write!(text, "{label:<9} {turn:>3} {:<30} {:<16}", one.target.target.id, one.standing.name());
                 if let Some(dollars) = one.expected_usd {
                     let _ = write!(text, " ${dollars:.6}");
                 }
-                if let Some(why) = one.chosen {
-                    let _ = write!(text, " {why}");
+                if let (Some(why), Some(plan)) = (one.chosen, plan) {
+                    let _ = write!(text, " {}", why.line(&one.model, plan.decision(), None));
                 }
                 text.truncate(text.trim_end().len());
                 text.push('\n');
@@ -254,6 +262,9 @@ impl Way {
             if look.more != 0 {
                 let _ = writeln!(text, "          and {} more", look.more);
             }
+        }
+        for (provider, variables) in &snapshot.asleep {
+            let _ = writeln!(text, "asleep    {provider}: set {variables}");
         }
         if let Some(refusal) = &self.refusal {
             let _ = writeln!(text, "refused   {} ({})", refusal.message(), refusal.status());
@@ -305,7 +316,7 @@ mod tests {
         let turns: Vec<_> =
             out.lines().filter_map(|line| line.get(10..13)).filter(|turn| turn.ends_with('.')).collect();
         assert!(turns == [" 1.", " 2."] || turns == [" 2.", " 1."], "{out}");
-        assert_eq!(out.matches("lowest_cost;of=2").count(), 1, "{out}");
+        assert_eq!(out.matches("lowest_cost;of=2;rule=auto/free").count(), 1, "{out}");
         let (_, out, _) = route(
             SHORT,
             &[

@@ -88,7 +88,11 @@ impl Build<'_> {
         let zone = self.zone(file.routing.time_zone.as_deref());
         let models = self.models(&file, &accounts, timeouts, &mut index);
         self.led_to(&file, &accounts, &index);
-        let any = !rules.is_empty() || models.values().any(|model| !model.rulebook.is_empty());
+        let classes = self.classes(file.classes.as_ref());
+        self.conditions(&rules, &models, classes.as_ref());
+        let any = !rules.is_empty()
+            || models.values().any(|model| !model.rulebook.is_empty())
+            || classes.as_ref().is_some_and(|classes| classes.shadow);
         let keys = self.keys(&file);
         let anonymous = self.anonymous(&file, &listen);
         let limits = self.limits(&file.limits);
@@ -149,6 +153,7 @@ impl Build<'_> {
             asleep,
             models,
             rulebook: Rulebook { rules, any, zone },
+            classes,
             keys,
             anonymous,
             index,

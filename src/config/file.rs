@@ -5,11 +5,13 @@
 //! ([`super::schema`] says so by name).
 
 mod beside;
+mod classes;
 mod health;
 mod routing;
 mod rules;
 
 pub use beside::{Hedge, Shadow};
+pub use classes::{Class, Classes, Mode};
 pub use health::{Heartbeat, Question, When};
 pub use routing::{Balanced, By, Queue, Quota, Routing, Split, Strategy};
 pub use rules::{KeyTier, Priority, Rule, Set};
@@ -41,6 +43,8 @@ pub struct File {
     pub providers: BTreeMap<String, Provider>,
     /// What callers name in `model`, each a set of targets. Names match with `-` for `.` too.
     pub models: BTreeMap<String, Model>,
+    /// Kinds of work that prompts ask for.
+    pub classes: Option<Classes>,
     /// What is to be done with calls of a kind, whatever model they ask for.
     pub rules: Vec<Rule>,
     /// Bundles of routing settings that keys refer to, by a name of your choice.

@@ -17,6 +17,7 @@ use crate::wire::yaml::{self, Node, Value};
 mod auth;
 mod beside;
 mod build;
+mod classes;
 pub mod file;
 mod health;
 mod models;

@@ -1,10 +1,12 @@
 //! Rules as they are written, made ready for calls: conditions compiled, names given, and all mistakes with their places.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
+use crate::policy::classes::Classes;
 use crate::policy::queue::Urgency;
 use crate::policy::rules::{Expression, Rule, Set, Then};
 
@@ -13,6 +15,7 @@ use super::file;
 use super::problem::Route;
 use super::providers::is_id;
 use super::routing;
+use super::snapshot::Model;
 
 /// Most rules of one list: what a call may have to be looked at for.
 const MOST: usize = 256;
@@ -97,6 +100,24 @@ impl Build<'_> {
             urgency: rule.priority.map(urgency),
         };
         Rule { name, when, then, go_on: rule.go_on }
+    }
+
+    /// What conditions go by is there.
+    pub(super) fn conditions(
+        &mut self,
+        rules: &[Arc<Rule>],
+        models: &HashMap<String, Arc<Model>>,
+        classes: Option<&Classes>,
+    ) {
+        let root = Route::default();
+        let of_models =
+            models.values().map(|model| (root.key("models").key(&model.name).key("rules"), &*model.rulebook));
+        for (route, rules) in std::iter::once((root.key("rules"), rules)).chain(of_models) {
+            for (number, rule) in rules.iter().enumerate() {
+                let named = rule.when.as_ref().map_or(&[][..], |when| when.classes());
+                self.named_classes(classes, named, &route.index(number).key("when"));
+            }
+        }
     }
 
     /// The zone that conditions see the time in.

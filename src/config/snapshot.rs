@@ -13,6 +13,7 @@ use jiff::tz::TimeZone;
 
 use super::problem::Problem;
 use crate::dialect::Abilities;
+use crate::policy::classes::Classes;
 use crate::policy::price::Price;
 use crate::policy::queue::Urgency;
 use crate::policy::route::affinity::By;
@@ -61,6 +62,7 @@ pub struct Snapshot {
     pub asleep: Vec<(String, String)>,
     pub models: HashMap<String, Arc<Model>>,
     pub rulebook: Rulebook,
+    pub classes: Option<Classes>,
     pub keys: HashMap<[u8; 32], Arc<Key>>,
     /// `true`: calls without a key are served as this key (laptops; off by default).
     pub anonymous: Option<Arc<Key>>,
@@ -341,7 +343,7 @@ impl Split {
 #[derive(Debug)]
 pub struct Rulebook {
     pub rules: Vec<Arc<Rule>>,
-    /// There are rules, these or a model's.
+    /// There is something to be decided: rules, these or a model's, or classes in shadow.
     pub any: bool,
     /// Of `time` in conditions.
     pub zone: TimeZone,

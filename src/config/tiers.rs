@@ -63,6 +63,13 @@ impl Build<'_> {
                 chains.extend(chain(route, &rule.fallback));
             }
         }
+        for (name, model) in &file.models {
+            let shadow = model.shadow.as_ref().and_then(|shadow| file.models.get(&shadow.to));
+            if shadow.is_some_and(|other| other.targets.is_empty()) {
+                let route = root.key("models").key(name).key("shadow").key("to");
+                self.wrong(&route, "rules lead from this model to others: name one that has targets");
+            }
+        }
         for (name, tier) in &file.tiers {
             let route = root.key("tiers").key(name);
             if !is_id(name) {

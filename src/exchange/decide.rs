@@ -12,6 +12,7 @@ use super::{Call, Refusal};
 use crate::config::Snapshot;
 use crate::config::snapshot::{Key, Model, PricedTarget};
 use crate::policy::Moment;
+use crate::policy::classes::Judged;
 use crate::policy::queue::Urgency;
 use crate::policy::route::Strategy;
 use crate::policy::rules::{Failure, Rule};
@@ -36,6 +37,8 @@ pub struct Decision {
     pub model: Option<Arc<Model>>,
     /// Rules that could not be judged.
     pub failed: Vec<(Arc<Rule>, Failure)>,
+    /// The class of task, where a rule asked for it or classes are in shadow.
+    pub class: Option<Judged>,
     /// Every rule that was looked at, where that is to be told.
     pub looked: Vec<(Arc<Rule>, Verdict)>,
 }
@@ -125,16 +128,20 @@ pub fn decide<'a>(
             None => break,
         }
     }
+    if snapshot.classes.as_ref().is_some_and(|classes| classes.shadow) {
+        seen.judged();
+    }
+    decision.class = seen.into_judged();
     if model.targets.is_empty() {
         // Rules were to lead on, and each of theirs is asleep or barred to this key.
-        let asleep = || snapshot.model_asleep(&call.model).map(|variables| variables.join(" or "));
-        let leads = model.rulebook.iter().filter_map(|rule| rule.then.model.as_deref());
-        let forbidden = leads.filter_map(|name| snapshot.model(name)).any(|model| !key.may_use(&model.name));
+        let leads = || model.rulebook.iter().filter_map(|rule| rule.then.model.as_deref());
+        let forbidden = leads().filter_map(|name| snapshot.model(name)).any(|model| !key.may_use(&model.name));
+        let asleep = leads().find_map(|name| snapshot.model_asleep(name)).map(|variables| variables.join(" or "));
         let model = call.model.clone();
         return Err(if forbidden {
             Refusal::ModelForbidden { model }
         } else {
-            Refusal::UnknownModel { model, asleep: asleep() }
+            Refusal::UnknownModel { model, asleep }
         });
     }
     if !Arc::ptr_eq(model, asked) {

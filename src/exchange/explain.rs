@@ -15,6 +15,7 @@ use super::{Aside, Attempt, Call, Held};
 use crate::config::snapshot::PricedTarget;
 use crate::ir::{FaultKind, Usage};
 use crate::policy::Moment;
+use crate::policy::classes::Judged;
 use crate::policy::price::{Line, Nano, cost_decimal};
 use crate::policy::rules::Rule;
 use crate::wire::writer::{self, Object};
@@ -159,24 +160,45 @@ pub fn told(
             });
         }
     });
+    if let Some(judged) = decision.and_then(|decision| decision.class.as_ref()) {
+        o.object("class", |o| class(judged, o));
+    }
     if let Some(model) = decision.and_then(|decision| decision.model.as_ref()) {
         o.string("led_to", &model.name);
     }
     o.array("choices", |a| {
-        for look in looks {
-            a.object(|o| choice(look, start, o));
+        for (number, look) in looks.iter().enumerate() {
+            let again = (number > 0).then_some("fallback");
+            a.object(|o| choice(look, decision, again, start, o));
         }
     });
 }
 
-fn choice(look: &Look, start: u64, o: &mut Object<'_>) {
+fn class(judged: &Judged, o: &mut Object<'_>) {
+    match &judged.class {
+        Some(name) => o.string("name", name),
+        None => o.null("name"),
+    }
+    decimal("score", Some(judged.score), o);
+    if let Some((name, score)) = &judged.runner_up {
+        o.object("runner_up", |o| {
+            o.string("name", name);
+            decimal("score", Some(*score), o);
+        });
+    }
+    o.string("mode", if judged.shadow { "shadow" } else { "live" });
+}
+
+fn choice(look: &Look, decision: Option<&Decision>, again: Option<&str>, start: u64, o: &mut Object<'_>) {
     o.number("at_us", look.at.saturating_sub(start));
     o.string("strategy", look.strategy.name());
     o.string("strategy_from", look.strategy_from);
     match look.candidates.iter().find_map(|one| one.chosen.map(|why| (one, why))) {
         Some((one, why)) => {
             o.string("chosen", &one.target.target.id);
-            o.string("route", &why.to_string());
+            if let Some(decision) = decision {
+                o.string("route", &why.line(&one.model, decision, again));
+            }
         }
         None => o.null("chosen"),
     }

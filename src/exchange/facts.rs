@@ -5,11 +5,12 @@
 
 use std::cell::{Cell, OnceCell};
 
-use super::needs;
 use super::{Call, Circumstances};
+use super::{needs, prompt};
 use crate::config::Snapshot;
 use crate::config::snapshot::Key;
 use crate::policy::Moment;
+use crate::policy::classes::{Judged, Prompt};
 use crate::policy::queue::Urgency;
 use crate::policy::route::Strategy;
 use crate::policy::rules::{Facts, Field, Map, Value};
@@ -27,6 +28,7 @@ pub(super) struct Seen<'c> {
     pub model: Cell<&'c str>,
     clock: OnceCell<Clock>,
     images: OnceCell<bool>,
+    judged: OnceCell<Option<Judged>>,
 }
 
 /// The time as it is on the wall.
@@ -46,9 +48,25 @@ impl<'c> Seen<'c> {
         model: &'c str,
         now: Moment,
     ) -> Seen<'c> {
-        let (clock, images) = (OnceCell::new(), OnceCell::new());
+        let (clock, images, judged) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
         let Circumstances { dialect, header } = *circumstances;
-        Seen { snapshot, key, call, dialect, header, now, model: Cell::new(model), clock, images }
+        Seen { snapshot, key, call, dialect, header, now, model: Cell::new(model), clock, images, judged }
+    }
+
+    /// The class of task, decided at the first question.
+    pub fn judged(&self) -> Option<&Judged> {
+        let judge = || {
+            let classes = self.snapshot.classes.as_ref()?;
+            let text = prompt::head(self.call, classes.head);
+            let (tokens, tools) = (self.call.input_estimate, needs::tools(self.call));
+            Some(classes.judge(&Prompt { text: &text, tokens, tools }))
+        };
+        self.judged.get_or_init(judge).as_ref()
+    }
+
+    /// The class of task, where it was decided.
+    pub fn into_judged(self) -> Option<Judged> {
+        self.judged.into_inner().flatten()
     }
 
     fn clock(&self) -> Clock {
@@ -78,6 +96,10 @@ impl Facts for Seen<'_> {
             Field::HasImages => Value::Flag(*self.images.get_or_init(|| needs::pictures(call))),
             Field::WantsJson => Value::Flag(wants_json(call)),
             Field::WantsThinking => Value::Flag(wants_thinking(call)),
+            Field::Class => {
+                let class = self.judged().filter(|judged| !judged.shadow).and_then(|judged| judged.class.as_deref());
+                Value::Text(class.unwrap_or_default())
+            }
             Field::Routing => Value::Text(call.controls.routing.map_or("", Strategy::name)),
             Field::Priority => Value::Text(call.controls.urgency.map_or("normal", Urgency::name)),
             Field::Session => Value::Text(call.controls.session.as_deref().unwrap_or_default()),

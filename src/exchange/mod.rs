@@ -20,6 +20,7 @@ pub mod models;
 mod needs;
 pub mod paths;
 mod plan;
+mod prompt;
 pub mod record;
 mod refusal;
 pub mod relay;

@@ -4,6 +4,7 @@
 //! the time and the randomness it needs.
 
 pub mod auth;
+pub mod classes;
 pub mod price;
 pub mod queue;
 pub mod quota;

@@ -152,6 +152,9 @@ async fn generate(session: &mut Session, ctx: &mut Ctx, said: &Said<'_>) -> Resu
         events::RuleFailed { request: &ctx.request_id, rule: &rule.name, failure: failure.name() }
             .emit(&ctx.shared.metrics);
     }
+    if let Some(judged) = &decision.class {
+        events::ClassJudged { class: judged.class.as_deref(), shadow: judged.shadow }.emit(&ctx.shared.metrics);
+    }
     for rule in &decision.rules {
         events::RuleMet { rule: &rule.name }.emit(&ctx.shared.metrics);
     }

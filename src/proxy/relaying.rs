@@ -1,5 +1,6 @@
 //! An answer on its way back: its head, its chunks, its end.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -243,27 +244,18 @@ mod names {
 /// Why this target.
 fn route(ctx: &Ctx, attempt: &Attempt) -> HeaderValue {
     let why = attempt.candidate.why;
-    let rules = ctx.plan.as_ref().map_or(&[][..], |plan| &plan.decision().rules);
-    let hedge = attempt.aside == Some(Aside::Hedge);
-    let further = attempt.number > 1;
-    match (why.is_plain() && !hedge && rules.is_empty(), further) {
-        (true, false) => return HeaderValue::from_static("weighted"),
-        (true, true) => return HeaderValue::from_static("weighted;fallback"),
-        _ => {}
+    let Some(plan) = &ctx.plan else { return HeaderValue::from_static(why.strategy.name()) };
+    let again = match attempt.aside {
+        _ if attempt.number == 1 => None,
+        Some(Aside::Hedge) => Some("hedge"),
+        _ => Some("fallback"),
+    };
+    match why.line(&attempt.candidate.model, plan.decision(), again) {
+        Cow::Borrowed(line) => HeaderValue::from_static(line),
+        Cow::Owned(line) => {
+            HeaderValue::try_from(line).unwrap_or_else(|_| HeaderValue::from_static(why.strategy.name()))
+        }
     }
-    let mut text = why.to_string();
-    if let Some(arm) = attempt.candidate.arm() {
-        text.push_str(";arm=");
-        text.push_str(arm);
-    }
-    for rule in rules {
-        text.push_str(";rule=");
-        text.push_str(&rule.name);
-    }
-    if further {
-        text.push_str(if hedge { ";hedge" } else { ";fallback" });
-    }
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(why.strategy.name()))
 }
 
 /// What is known of a whole answer only when its body is: cost, and losses of the way back.

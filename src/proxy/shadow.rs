@@ -109,6 +109,7 @@ pub fn begin(session: &Session, ctx: &mut Ctx) {
         headers: heads::carried(&session.req_header().headers),
         cooling: plan.cooling(),
         deadline: Instant::now() + plan.total,
+        explanation: ctx.explanation.clone(),
     };
     let (tell, told) = oneshot::channel();
     let cast =

@@ -62,6 +62,20 @@ impl FellBack<'_> {
     }
 }
 
+/// The class of task of a call was decided.
+pub struct ClassJudged<'e> {
+    /// `None`: like no class enough.
+    pub class: Option<&'e str>,
+    pub shadow: bool,
+}
+
+impl ClassJudged<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        let mode = if self.shadow { "shadow" } else { "live" };
+        metrics.classes.with_label_values(&[self.class.unwrap_or_default(), mode]).inc();
+    }
+}
+
 /// A call met a rule.
 pub struct RuleMet<'e> {
     pub rule: &'e str,

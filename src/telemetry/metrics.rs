@@ -29,6 +29,7 @@ pub struct Metrics {
     pub attempt_duration: HistogramVec,
     pub fallbacks: IntCounterVec,
     pub rules: IntCounterVec,
+    pub classes: IntCounterVec,
     pub tokens: IntCounterVec,
     pub cost: CounterVec,
     pub unpriced: IntCounterVec,
@@ -135,6 +136,12 @@ impl Metrics {
                 "fallbacks_total",
                 "Further attempts after a failed one, by where they went.",
                 &["model", "target"],
+            ),
+            classes: counters(
+                &registry,
+                "classes_total",
+                "Calls by the class of task that they were taken for (empty: none), and whether rules saw it.",
+                &["class", "mode"],
             ),
             rules: counters(
                 &registry,

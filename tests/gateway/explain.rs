@@ -14,7 +14,7 @@ use super::upstream::{Step, Upstream};
 fn with(first: &Upstream, second: &Upstream, more: &str) -> String {
     format!(
         "providers:\n{}{}models:\n  m:\n    targets:\n      - {{ provider: a, region: eu, tier: 1, price: {{ input: 1, output: 2 }} }}\n      \
-         - {{ provider: b, region: eu, tier: 2, price: {{ input: 3, cached: 0.5, output: 5 }} }}\n      - {{ provider: b, model: far, region: us }}\n\
+         - {{ provider: b, region: eu, tier: 2, price: {{ input: 3, cached: 0.5, output: 5 }} }}\n      - {{ provider: b, model: far, region: us, tier: 3 }}\n\
          retry: {{ tries: 1 }}\n{}{more}",
         provider("a", &first.v1()),
         provider("b", &second.v1()),
@@ -34,7 +34,7 @@ fn kept(gateway: &Gateway, id: &str) -> (u16, Value) {
 }
 
 /// What is kept of a call, which is a moment after its caller has the end.
-fn explained(gateway: &Gateway, got: &Response) -> Value {
+pub fn explained(gateway: &Gateway, got: &Response) -> Value {
     let id = got.header("x-portolan-request-id").unwrap().to_owned();
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {

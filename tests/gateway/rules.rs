@@ -121,11 +121,45 @@ fn the_shipped_example_leads_as_it_says() {
     assert!(route(&got).1.starts_with("lowest_cost"), "the tier's: {got}");
     // A broken condition leaves the old rules in force, and says where it is.
     gateway.reload(&text.replace("request.has_images", "request.has_pictures"));
-    let told = "models.auto.rules[1].when: at 1: there is no `request.has_pictures`";
+    let told = "models.auto.rules[2].when: at 1: there is no `request.has_pictures`";
     let deadline = Instant::now() + Duration::from_secs(10);
     while !gateway.logs().contains(told) {
         assert!(Instant::now() < deadline, "{}", gateway.logs());
         thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(gateway.chat(&ask("auto", "x")).header("x-portolan-model"), Some("small"));
+}
+
+#[test]
+fn classes_of_tasks_lead_hard_work_to_the_strong_model() {
+    let [eu, us] = pair();
+    let example = include_str!("../../conf/examples/rules.yaml");
+    let text = example
+        .replace("listen: 127.0.0.1:8080\n", "")
+        .replace("https://llm.eu.example.com/v1", &eu.v1())
+        .replace("https://llm.us.example.com/v1", &us.v1())
+        .replace("34a5e1f2f82f05d00e3c26817e91ca39011a7a6fa20d069ea67254388e300aad", &sha256(SECRET));
+    let hard = "Please prove by induction that there are infinitely many primes of this form";
+    let env = [("EU_KEY", "k"), ("US_KEY", "k")];
+    let gateway = Gateway::start_with(&text, &env, ", explain: {}");
+    let got = gateway.chat(&ask("auto", hard));
+    assert_eq!(got.header("x-portolan-model"), Some("large"), "{got}");
+    assert!(route(&got).1.contains(";rule=auto/hard;class=proof"), "{got}");
+    let told = super::explain::explained(&gateway, &got);
+    assert_eq!((&told["class"]["name"], &told["class"]["mode"]), (&json!("proof"), &json!("live")), "{told:#}");
+    assert!(told["class"]["score"].as_f64().unwrap() > 0.25 && !told.to_string().contains("infinitely"), "{told:#}");
+    let got = gateway.chat(&ask("auto", "Hello, how are you today?"));
+    assert_eq!(got.header("x-portolan-model"), Some("small"), "{got}");
+    assert_eq!(gateway.metric("portolan_classes_total", &["class=\"proof\"", "mode=\"live\""]), 1.0);
+    assert_eq!(gateway.metric("portolan_classes_total", &["class=\"chat\""]), 1.0);
+    // No rule of this model asks for the class: it is not decided.
+    assert!(!route(&gateway.chat(&ask("large", hard))).1.contains("class="));
+
+    let gateway = Gateway::start_in(&text.replace("classes:\n", "classes:\n  mode: shadow\n"), &env);
+    let got = gateway.chat(&ask("auto", hard));
+    assert_eq!(got.header("x-portolan-model"), Some("small"), "in shadow nobody acts upon it: {got}");
+    assert!(route(&got).1.ends_with(";class=proof(shadow)"), "{got}");
+    let got = gateway.chat(&ask("large", hard));
+    assert!(route(&got).1.ends_with(";class=proof(shadow)"), "decided for every call: {got}");
+    assert_eq!(gateway.metric("portolan_classes_total", &["class=\"proof\"", "mode=\"shadow\""]), 2.0);
 }

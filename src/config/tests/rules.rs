@@ -90,3 +90,26 @@ fn zones_come_from_the_system() {
     let snapshot = load(Path::new("f"), &outside, &Catalogue::EMPTY, &Live::default()).unwrap();
     assert_eq!(snapshot.rulebook.zone.to_datetime(jiff::Timestamp::UNIX_EPOCH).hour(), 1);
 }
+
+#[test]
+fn every_mistake_of_classes_has_its_place() {
+    let text = format!(
+        "{PROVIDERS}classes:\n  least: 2\n  head: 1B\n  named:\n    a b: {{ code: true }}\n    plain: {{}}\n    odd: {{ examples: [\"\"], languages: [xx], min_tokens: 5, max_tokens: 4 }}\n\
+         models:\n  m: {{ targets: [{{ provider: p }}], rules: [{{ when: request.class == \"pliin\", strategy: balanced }}] }}\n"
+    );
+    let found = problems(&text).join("\n");
+    for part in [
+        "classes.least: write 0 to 1",
+        "classes.head: write 64B to 64KiB",
+        "classes.named[\"a b\"]: a class's name is",
+        "classes.named.plain: every prompt would be of this class",
+        "classes.named.odd.examples[0]: write 1 byte to 16 KiB",
+        "classes.named.odd.languages[0]: languages that are told apart are ar, de",
+        "classes.named.odd.min_tokens: more than max_tokens",
+        "models.m.rules[0].when: no class is called `pliin`: add it under `classes.named`. Did you mean `plain`?",
+    ] {
+        assert!(found.contains(part), "{part}\n{found}");
+    }
+    let without = format!("{PROVIDERS}rules: [{{ when: request.class == \"a\", strategy: balanced }}]\n");
+    assert!(problems(&without)[0].contains("rules[0].when: no classes are written"), "{:?}", problems(&without));
+}

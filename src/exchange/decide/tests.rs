@@ -111,6 +111,18 @@ fn where_no_rule_can_lead_on_the_call_is_refused() {
 }
 
 #[test]
+fn where_rules_lead_to_a_sleeper_the_operator_reads_what_would_wake_it() {
+    let text = format!(
+        "providers: {{ p: {{ dialect: openai_chat, base_url: \"http://p/v1\", api_key: \"${{P_KEY}}\" }} }}\n\
+         models: {{ n: {{ targets: [{{ provider: p }}] }}, auto: {{ rules: [{{ model: n }}] }} }}\nkeys: [{{ id: k, secret_sha256: \"{}\" }}]\n",
+        "0".repeat(64)
+    );
+    let snapshot = config::from_text(&text, &|_| None).unwrap();
+    let refused = decided(&snapshot, r#","model":"auto""#).unwrap_err();
+    assert_eq!(refused, Refusal::UnknownModel { model: "auto".into(), asleep: Some("P_KEY".into()) });
+}
+
+#[test]
 fn circles_of_rules_end() {
     let rules = "models:\n  m: { targets: [{ provider: eu }], rules: [{ model: n }] }\n  n: { targets: [{ provider: us }], rules: [{ model: m }] }\n";
     assert_eq!(way(&snapshot(rules, ""), M), Ok(("m/#1 n/#1".into(), "eu/m".into())));

@@ -1,7 +1,10 @@
 //! Why a call went to its target, in a line.
 
-use std::fmt;
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 
+use crate::config::snapshot::Model;
+use crate::exchange::Decision;
 use crate::policy::route::Strategy;
 use crate::policy::route::affinity::By;
 
@@ -22,13 +25,38 @@ pub struct Why {
 }
 
 impl Why {
-    /// Whether there is nothing to tell but the strategy's name.
-    pub fn is_plain(&self) -> bool {
-        self.strategy == Strategy::Weighted && self.arm.is_none() && !self.resting
+    /// As in `x-portolan-route`: the strategy with its figure, the arm, rules and class, and what kind of attempt it is after
+    /// another (`fallback`, `hedge`).
+    pub fn line(&self, model: &Model, decision: &Decision, again: Option<&str>) -> Cow<'static, str> {
+        let plain = self.strategy == Strategy::Weighted && self.arm.is_none() && !self.resting;
+        if plain && decision.rules.is_empty() && decision.class.is_none() {
+            match again {
+                None => return Cow::Borrowed("weighted"),
+                Some("fallback") => return Cow::Borrowed("weighted;fallback"),
+                Some(_) => {}
+            }
+        }
+        let mut line = self.to_string();
+        let arm = self.arm.and_then(|arm| model.split.as_ref()?.arms.get(arm));
+        // Writing to a text does not fail.
+        if let Some((arm, _)) = arm {
+            let _ = write!(line, ";arm={arm}");
+        }
+        for rule in &decision.rules {
+            let _ = write!(line, ";rule={}", rule.name);
+        }
+        if let Some(judged) = &decision.class {
+            let name = judged.class.as_deref().unwrap_or("none");
+            let _ = write!(line, ";class={name}{}", if judged.shadow { "(shadow)" } else { "" });
+        }
+        if let Some(again) = again {
+            let _ = write!(line, ";{again}");
+        }
+        Cow::Owned(line)
     }
 }
 
-/// As in `x-portolan-route`: `lowest_cost;usd=0.000120;of=3`.
+/// The strategy with its figure: `lowest_cost;usd=0.000120;of=3`.
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.strategy.name())?;

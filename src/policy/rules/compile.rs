@@ -80,9 +80,9 @@ fn read(source: &str) -> Result<Expression, Vec<Mistake>> {
         if told.is_empty() { whole("this is no expression") } else { told }
     })?;
     let mut reader =
-        Reader { source, info: program.source_info(), mistakes: Vec::new(), fields: Vec::new(), parts: 0, depth: 0 };
+        Reader { source, info: program.source_info(), mistakes: Vec::new(), classes: Vec::new(), parts: 0, depth: 0 };
     match reader.flag(program.expression()) {
-        Some(root) if reader.mistakes.is_empty() => Ok(Expression { root, fields: reader.fields }),
+        Some(root) if reader.mistakes.is_empty() => Ok(Expression { root, classes: reader.classes }),
         _ if reader.mistakes.is_empty() => Err(whole("this is no condition")),
         _ => Err(reader.mistakes),
     }
@@ -109,7 +109,7 @@ struct Reader<'s> {
     source: &'s str,
     info: &'s SourceInfo,
     mistakes: Vec<Mistake>,
-    fields: Vec<Field>,
+    classes: Vec<String>,
     parts: usize,
     depth: usize,
 }
@@ -215,8 +215,8 @@ impl Reader<'_> {
     }
 
     fn fact(&mut self, field: Field) -> Part {
-        if !self.fields.contains(&field) {
-            self.fields.push(field);
+        if field == Field::Class && self.classes.is_empty() {
+            self.classes.push(String::new());
         }
         match field.kind() {
             Type::Flag => Part::Flag(Flag::Fact(field)),
@@ -329,7 +329,11 @@ impl Reader<'_> {
         let (left, right) = (self.part(left), self.part(right));
         match (left?, right?) {
             (Part::Number(left), Part::Number(right)) => Some(Flag::Numbers(order, Box::new([left, right]))),
-            (Part::Text(left), Part::Text(right)) => Some(Flag::Texts(order, Box::new([left, right]))),
+            (Part::Text(left), Part::Text(right)) => {
+                self.goes_by(&left, &right);
+                self.goes_by(&right, &left);
+                Some(Flag::Texts(order, Box::new([left, right])))
+            }
             (Part::Flag(left), Part::Flag(right)) if order == Order::Equal => Some(Flag::Same(Box::new([left, right]))),
             (left, right) => {
                 let (left, right) = (left.kind().name(), right.kind().name());
@@ -355,13 +359,22 @@ impl Reader<'_> {
         match self.part(one)? {
             Part::Text(one) => {
                 let list: Vec<_> = list.elements.iter().map(|other| self.text(other)).collect();
-                Some(Flag::TextIn(Box::new(one), list.into_iter().collect::<Option<_>>()?))
+                let list: Box<[Text]> = list.into_iter().collect::<Option<_>>()?;
+                list.iter().for_each(|other| self.goes_by(&one, other));
+                Some(Flag::TextIn(Box::new(one), list))
             }
             Part::Number(one) => {
                 let list: Vec<_> = list.elements.iter().map(|other| self.number(other)).collect();
                 Some(Flag::NumberIn(Box::new(one), list.into_iter().collect::<Option<_>>()?))
             }
             Part::Flag(_) => self.wrong(one.id, "only texts and numbers are looked for in lists".to_owned()),
+        }
+    }
+
+    /// Remembers the name that a class is compared with.
+    fn goes_by(&mut self, one: &Text, other: &Text) {
+        if let (Text::Fact(Field::Class), Text::Is(name)) = (one, other) {
+            self.classes.push(name.to_string());
         }
     }
 

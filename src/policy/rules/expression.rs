@@ -26,8 +26,8 @@ impl Failure {
 #[derive(Debug)]
 pub struct Expression {
     pub(super) root: Flag,
-    /// The fields it names.
-    pub(super) fields: Vec<Field>,
+    /// The texts that it compares `request.class` with; not empty where it names that.
+    pub(super) classes: Vec<String>,
 }
 
 impl Expression {
@@ -39,9 +39,9 @@ impl Expression {
         self.root.judge(facts)
     }
 
-    /// Whether it may look at a field.
-    pub fn names(&self, field: Field) -> bool {
-        self.fields.contains(&field)
+    /// The classes that it goes by: at least an empty name where it goes by any.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
     }
 }
 

@@ -73,6 +73,8 @@ fields! {
     WantsJson = "request.wants_json": Flag;
     /// Reasoning is asked for.
     WantsThinking = "request.wants_thinking": Flag;
+    /// The class of task that the prompt is of; empty: none, or classes are in shadow.
+    Class = "request.class": Text;
     /// The strategy that the request itself asks for; empty: none.
     Routing = "request.routing": Text;
     /// `high`, `normal` or `low`, as the request asks for it; `normal` where it does not.

@@ -27,7 +27,9 @@ impl Facts for Sample {
             Field::Priority => Value::Text("normal"),
             Field::KeyId | Field::KeyName => Value::Text("web"),
             Field::KeyTier => Value::Text("free"),
-            Field::Routing | Field::Session | Field::Project | Field::Team | Field::ClientRegion => Value::Text(""),
+            Field::Class | Field::Routing | Field::Session | Field::Project | Field::Team | Field::ClientRegion => {
+                Value::Text("")
+            }
             Field::Hour => Value::Number(23),
             Field::Minute => Value::Number(5),
             Field::MinuteOfDay => Value::Number(23 * 60 + 5),
@@ -163,6 +165,15 @@ fn every_mistake_is_told_with_its_place() {
     assert!(!told(&format!("1{}", " + 1".repeat(1_000))).is_empty());
     assert!(!told(&"true ? 1 : ".repeat(372)).is_empty());
     assert!(!told(&format!("tags{}", ".a".repeat(1_000))).is_empty());
+}
+
+#[test]
+fn the_classes_that_a_condition_goes_by_are_known() {
+    let classes = |source: &str| Expression::compile(source).unwrap().classes().join(",");
+    assert_eq!(classes("request.stream"), "");
+    assert_eq!(classes("request.class == 'a' || 'b' != request.class || request.class in ['c']"), ",a,b,c");
+    assert_eq!(Expression::compile("request.class.startsWith('x')").unwrap().classes(), [""]);
+    assert!(Expression::compile("request.stream").unwrap().classes().is_empty());
 }
 
 #[test]
