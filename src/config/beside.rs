@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::policy::coalesce::{Coalesce, Cost};
 use crate::policy::ration::Bounds;
 use crate::policy::route::affinity::Hash;
 use crate::policy::route::hedge::{Hedge, Hedges};
@@ -18,6 +19,8 @@ use super::value::Decimal;
 const FLOOR: Duration = Duration::from_millis(200);
 const HOUR: Duration = Duration::from_secs(3_600);
 const SHADOWS: u32 = 16;
+/// Of a long answer's stream a few times over.
+const BUFFER: usize = 1 << 20;
 /// Millionths.
 const SHARE: u64 = 50_000;
 
@@ -60,6 +63,23 @@ impl Build<'_> {
             salt: Hash::default().with(b"shadow").with(name.as_bytes()).finish(),
             most: shadow.in_flight.unwrap_or(SHADOWS),
             running: self.live.shadows(name),
+        }))
+    }
+
+    /// How identical calls of a model become one.
+    pub(super) fn dedup(&mut self, written: &file::Model, route: &Route) -> Option<Arc<Coalesce>> {
+        let dedup = written.dedup.as_ref()?;
+        let route = route.key("dedup");
+        let window = dedup.window.map(|window| self.some_time(Some(window), Duration::ZERO, &route.key("window")));
+        Some(Arc::new(Coalesce {
+            any: dedup.any,
+            window,
+            buffer: dedup.buffer.map_or(BUFFER, |size| size.0),
+            cost: match dedup.cost {
+                file::Cost::Leader => Cost::Leader,
+                file::Cost::Split => Cost::Split,
+                file::Cost::Each => Cost::Each,
+            },
         }))
     }
 

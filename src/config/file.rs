@@ -10,7 +10,7 @@ mod health;
 mod routing;
 mod rules;
 
-pub use beside::{Hedge, Shadow};
+pub use beside::{Cost, Dedup, Hedge, Shadow};
 pub use classes::{Class, Classes, Mode};
 pub use health::{Heartbeat, Question, When};
 pub use routing::{Balanced, By, Queue, Quota, Routing, Split, Strategy};
@@ -330,6 +330,8 @@ pub struct Model {
     pub split: Option<Split>,
     /// Asks another target too where one is late, and takes the first answer. Off without it.
     pub hedge: Option<Hedge>,
+    /// Makes one call of identical ones of a key that are under way at once. Off without it.
+    pub dedup: Option<Dedup>,
     /// Sends some of the calls to another model too, whose answer nobody gets, and compares the two. Off without it.
     pub shadow: Option<Shadow>,
     /// Models to go on with, in order, when every target failed.

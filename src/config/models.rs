@@ -41,6 +41,7 @@ impl Build<'_> {
             let hedge = self.hedge(name, written, &route);
             let shadow = self.shadow(name, written, &route);
             let rulebook = self.rulebook(&written.rules, Some(name), &route.key("rules"));
+            let dedup = self.dedup(written, &route);
             let any = own.connect.or(own.first_byte).or(own.answer).or(own.idle).or(own.total).is_some();
             let timeouts = self.timeouts(own, timeouts, &route.key("timeouts"));
             if !targets.is_empty() || written.targets.is_empty() {
@@ -56,6 +57,7 @@ impl Build<'_> {
                     sticky,
                     split,
                     hedge,
+                    dedup,
                     shadow,
                     usual: self.live.model(name),
                     fallback: Vec::new(),
@@ -213,6 +215,7 @@ impl Build<'_> {
             sticky: Vec::new(),
             split: None,
             hedge: None,
+            dedup: None,
             shadow: None,
             usual: self.live.model(name),
             fallback: Vec::new(),

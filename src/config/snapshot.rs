@@ -14,6 +14,7 @@ use jiff::tz::TimeZone;
 use super::problem::Problem;
 use crate::dialect::Abilities;
 use crate::policy::classes::Classes;
+use crate::policy::coalesce::Coalesce;
 use crate::policy::price::Price;
 use crate::policy::queue::Urgency;
 use crate::policy::route::affinity::By;
@@ -226,6 +227,8 @@ pub struct Model {
     pub split: Option<Split>,
     /// When its calls are made a second time, and how many were.
     pub hedge: Option<(Arc<Hedge>, Arc<Hedges>)>,
+    /// How identical calls become one.
+    pub dedup: Option<Arc<Coalesce>>,
     /// Whereto some of its calls are copied.
     pub shadow: Option<Arc<Shadow>>,
     /// Output tokens of its answers, of late. Outlives this snapshot.

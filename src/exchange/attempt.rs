@@ -13,6 +13,7 @@ use crate::dialect::{Dialect, To, Unsayable, template};
 use crate::exchange::record::{self, Id, Intent, Settlement};
 use crate::ir::{Fault, Loss, Losses, Origin, Request, Usage};
 use crate::policy::Moment;
+use crate::policy::coalesce::Cost;
 use crate::policy::price::Nano;
 use crate::policy::ration::Taken;
 use crate::policy::route::Answered;
@@ -54,6 +55,8 @@ pub struct Attempt {
     pub abandoned: bool,
     /// Its part of what the gateway may spend of its own accord.
     pub taken: Option<Taken>,
+    /// Where several calls are told its answer: who pays, and how many they are.
+    pub shares: Option<(Cost, u32)>,
 }
 
 /// Why an attempt is made beside those of a call's own way.
@@ -221,6 +224,7 @@ impl Attempt {
             aside: None,
             abandoned: false,
             taken: None,
+            shares: None,
         })
     }
 
@@ -336,6 +340,7 @@ impl Attempt {
             (Some((usage, _)), Some(price)) => price.cost(&usage),
             _ => 0,
         };
+        let cost = self.shares.map_or(cost, |(policy, shares)| policy.of_leader(cost, shares));
         let mut losses = Losses::default();
         self.losses().for_each(|loss| losses.add(loss.how, loss.path.clone()));
         Settlement {

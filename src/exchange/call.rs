@@ -16,6 +16,10 @@ use crate::policy::route::Strategy;
 use crate::wire::json::{Invalid, Kind, Number, Raw, Text};
 use crate::wire::scan::{self, Members, ScanError};
 
+/// The header that says whether an identical call under way may answer this one: `on` or `off`. It is no part of what is
+/// asked.
+pub const DEDUP: &str = "x-portolan-dedup";
+
 /// A call's request, read.
 #[derive(Clone, Debug)]
 pub struct Call {

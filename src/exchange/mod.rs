@@ -8,7 +8,7 @@
 mod affinity;
 pub mod allowance;
 pub mod attempt;
-mod call;
+pub mod call;
 pub mod compare;
 pub mod conversation;
 mod decide;
@@ -16,6 +16,7 @@ pub mod estimate;
 pub mod explain;
 mod facts;
 pub mod held;
+pub mod identity;
 pub mod models;
 mod needs;
 pub mod paths;

@@ -21,6 +21,7 @@ use crate::config::Snapshot;
 use crate::config::snapshot::{Key, Lacks, Model, PricedTarget, Retry};
 use crate::ir::{Fault, FaultKind};
 use crate::policy::Moment;
+use crate::policy::coalesce::Coalesce;
 use crate::policy::queue::Urgency;
 use crate::policy::route::affinity::{By, Hash, draw};
 use crate::policy::route::hedge::{Hedge, Hedges};
@@ -280,6 +281,20 @@ impl Plan {
             }
         }
         None
+    }
+
+    /// How identical calls of the model that was asked for become one.
+    pub fn dedup(&self) -> Option<&Arc<Coalesce>> {
+        self.asked.dedup.as_ref()
+    }
+
+    /// All that the call may go to, in one number: rules may lead two calls apart that look the same.
+    pub fn whereto(&self) -> u64 {
+        let names = std::iter::once(&self.asked).chain(&self.fallback);
+        let hash = names.fold(Hash::default(), |hash, model| hash.with(model.name.as_bytes()));
+        let open = self.places().filter(|(number, place)| self.open(*number, *place).is_some());
+        let hash = open.fold(hash, |hash, (number, place)| hash.with(&number.to_le_bytes()).with(&place.to_le_bytes()));
+        hash.finish()
     }
 
     /// Whether and whereto calls of the model that was asked for are copied.

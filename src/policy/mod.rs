@@ -5,6 +5,7 @@
 
 pub mod auth;
 pub mod classes;
+pub mod coalesce;
 pub mod price;
 pub mod queue;
 pub mod quota;

@@ -10,7 +10,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::context::Ctx;
 use super::downstream::{self, Gate, KeepAlive};
-use super::{explaining, intake, reply, shadow};
+use super::{dedup, explaining, intake, reply, shadow};
 use crate::dialect::{anthropic, openai_responses};
 use crate::exchange::paths::{self, Access, Found, Operation};
 use crate::exchange::{self, Call, Circumstances, Plan, Refusal, Said, models};
@@ -164,6 +164,11 @@ async fn generate(session: &mut Session, ctx: &mut Ctx, said: &Said<'_>) -> Resu
     }
     ctx.call = Some(call);
     ctx.plan = Some(plan);
+    // Boxed: few models want it, and the calls of others should not carry what that takes.
+    if ctx.plan.as_ref().is_some_and(|plan| plan.dedup().is_some()) && Box::pin(dedup::join(session, ctx)).await? {
+        ctx.outcome.name = "ok";
+        return Ok(Next::Answered);
+    }
     // The first attempt is prepared here, so that a request that no target can take is refused without a connection
     // being spent, and with the caller's own kept.
     let attempt = match super::dispatch::first(session, ctx).await {
@@ -177,7 +182,7 @@ async fn generate(session: &mut Session, ctx: &mut Ctx, said: &Said<'_>) -> Resu
 
     let gate = Gate::new(total_by, keep_alive(ctx));
     ctx.gate = Some(gate.clone());
-    downstream::install(session, gate, ctx.shared.cut.subscribe());
+    downstream::install(session, gate, ctx.shared.cut.subscribe(), ctx.lead.take());
     Ok(Next::Proxy)
 }
 

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 
 use super::downstream::Gate;
+use super::flight::{Bill, Flight, Lead};
 use super::hedge::Begun;
 use super::intake::Share;
 use super::peer::Place;
@@ -59,6 +60,10 @@ pub struct Ctx {
     pub decided: Option<bool>,
     /// Where another attempt may be under way beside the current one.
     pub hedge: Option<Arc<Begun>>,
+    /// Passes its answer on to identical calls; the stand-in has it while there is one.
+    pub lead: Option<Lead>,
+    /// Those that follow it.
+    pub flight: Option<Arc<Flight>>,
     /// Hears the answer for the call's shadow.
     pub shadow: Option<Listener>,
     /// The last failure left something to try, beside what is under way.
@@ -154,6 +159,8 @@ impl Ctx {
             refusal: None,
             decided: None,
             hedge: None,
+            lead: None,
+            flight: None,
             shadow: None,
             more: false,
             gone: false,
@@ -221,7 +228,13 @@ impl Ctx {
             call,
             explanation: self.explanation.as_deref(),
         };
+        let flight = self.flight.as_ref().filter(|_| served);
+        let shares = flight.map_or(1, |flight| flight.close());
+        attempt.shares = flight.map(|flight| (flight.rules.cost, shares));
         let settled = settling::settle(&cause, attempt, outcome, served, now);
+        if let Some(flight) = flight {
+            flight.settle(Bill::of(attempt, call, shares));
+        }
         self.outcome.usage = settled.usage;
         self.outcome.cost = self.outcome.cost.saturating_add(settled.cost);
         self.outcome.unpriced |= settled.unpriced;

@@ -36,8 +36,12 @@ use pingora::{Error, ErrorType, Result};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
+use super::flight::Lead;
 use super::hedge::Race;
 use super::side::Exchange;
+
+/// How often it is looked whether anybody still follows a call whose client has left.
+const ORPHANED: Duration = Duration::from_millis(250);
 
 /// No content in time.
 pub const FIRST_BYTE_TIMEOUT: ErrorType = ErrorType::Custom("FirstByteTimeout");
@@ -207,7 +211,7 @@ impl Gate {
 }
 
 /// Puts the stand-in in the place of the client's session.
-pub fn install(session: &mut Session, gate: Arc<Gate>, mut cut: watch::Receiver<bool>) {
+pub fn install(session: &mut Session, gate: Arc<Gate>, mut cut: watch::Receiver<bool>, lead: Option<Lead>) {
     let inner = mem::replace(&mut session.downstream_session, Box::new(absent()));
     // One future for the whole call, since each new one has to be put into a list of those that wait.
     let cut = Some(Box::pin(async move {
@@ -222,6 +226,8 @@ pub fn install(session: &mut Session, gate: Arc<Gate>, mut cut: watch::Receiver<
         timer: None,
         cut,
         gate,
+        lead,
+        orphaned: None,
     };
     *session.downstream_session = ServerSession::new_custom(Box::new(stand_in));
 }
@@ -256,6 +262,10 @@ struct Downstream {
     /// Ready when this process ends the calls that are left; `None` from then on.
     cut: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
     gate: Arc<Gate>,
+    /// Others who are told the same.
+    lead: Option<Lead>,
+    /// The client has left, and others are still told: why it left.
+    orphaned: Option<Box<Error>>,
 }
 
 /// What ended a wait.
@@ -306,6 +316,27 @@ impl Downstream {
             self.inner.write_response_header(Box::new(head)).await?;
         }
         self.inner.write_response_body(text, false).await
+    }
+
+    /// Writes to the client, and tells the others.
+    async fn write(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
+        let Some(lead) = &self.lead else { return self.inner.response_duplex_vec(tasks).await };
+        lead.tell(&tasks);
+        let ended = tasks.iter().any(HttpTask::is_end);
+        let failed = tasks.iter().position(|task| matches!(task, HttpTask::Failed(_)));
+        if self.orphaned.is_none() {
+            return match self.inner.response_duplex_vec(tasks).await {
+                Err(left) if failed.is_none() && lead.is_followed() => {
+                    self.orphaned = Some(left);
+                    Ok(ended)
+                }
+                written => written,
+            };
+        }
+        match failed.map(|at| tasks.swap_remove(at)) {
+            Some(HttpTask::Failed(error)) => Err(error),
+            _ => Ok(ended),
+        }
     }
 
     /// Lets the held head go, with what has become known since: the length too if the whole body is there, so that head
@@ -391,17 +422,26 @@ impl CustomSession for Downstream {
     async fn read_body_or_idle(&mut self, _no_body_expected: bool) -> Result<Option<Bytes>> {
         loop {
             let (mut by, what) = self.patience();
-            let sign = self.silent_until().filter(|sign| *sign < by);
+            let sign = self.silent_until().filter(|sign| *sign < by && self.orphaned.is_none());
             by = sign.unwrap_or(by);
+            if self.orphaned.is_some() {
+                if !self.lead.as_ref().is_some_and(Lead::is_followed)
+                    && let Some(left) = self.orphaned.take()
+                {
+                    return Err(left);
+                }
+                by = by.min(Instant::now() + ORPHANED);
+            }
             let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(by)));
             // Only an earlier end needs the timer at once; a later one is found when the timer fires.
             if timer.deadline() > by || timer.is_elapsed() {
                 timer.as_mut().reset(by);
             }
             let woken = {
+                let orphaned = self.orphaned.is_some();
                 let (cut, gate, mut client) = (&mut self.cut, &self.gate, pin!(self.inner.read_body_or_idle(true)));
                 poll_fn(|context| {
-                    if let Poll::Ready(read) = client.as_mut().poll(context) {
+                    if !orphaned && let Poll::Ready(read) = client.as_mut().poll(context) {
                         return Poll::Ready(Woken::Client(read));
                     }
                     if cut.as_mut().is_none_or(|cut| cut.as_mut().poll(context).is_ready()) {
@@ -418,6 +458,10 @@ impl CustomSession for Downstream {
                 .await
             };
             match woken {
+                Woken::Client(Err(left)) if self.lead.as_ref().is_some_and(Lead::is_followed) => {
+                    self.orphaned = Some(left);
+                    continue;
+                }
                 Woken::Client(read) => return read,
                 Woken::Cut => return Error::e_explain(DRAINING, "the process stops"),
                 Woken::Race(Some(what)) => {
@@ -429,7 +473,7 @@ impl CustomSession for Downstream {
                 Woken::Clock => {}
             }
             match sign {
-                _ if Instant::now() < by => {}
+                _ if Instant::now() < by || self.patience().0 > Instant::now() && self.orphaned.is_some() => {}
                 Some(_) => self.keep_alive().await?,
                 None => return Error::e_explain(what, "patience is over"),
             }
@@ -439,7 +483,7 @@ impl CustomSession for Downstream {
     async fn response_duplex_vec(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
         if !self.hold {
             self.last_write = Instant::now();
-            return self.inner.response_duplex_vec(tasks).await;
+            return self.write(tasks).await;
         }
         if let Some(at) = tasks.iter().position(|task| matches!(task, HttpTask::Failed(_)))
             && let HttpTask::Failed(error) = tasks.swap_remove(at)
@@ -462,7 +506,7 @@ impl CustomSession for Downstream {
         }
         let tasks = self.release(tasks);
         self.last_write = Instant::now();
-        self.inner.response_duplex_vec(tasks).await
+        self.write(tasks).await
     }
 
     fn take_custom_message_reader(
@@ -520,6 +564,9 @@ impl CustomSession for Downstream {
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
         self.last_write = Instant::now();
+        if let Some(lead) = &self.lead {
+            lead.tell(&[HttpTask::Body(Some(data.clone()), end)]);
+        }
         self.inner.write_response_body(data, end).await
     }
 

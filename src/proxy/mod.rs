@@ -5,10 +5,12 @@
 
 mod admission;
 mod context;
+mod dedup;
 mod dispatch;
 mod downstream;
 mod explaining;
 mod fetch;
+mod flight;
 mod heads;
 pub mod heartbeat;
 mod hedge;

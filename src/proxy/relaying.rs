@@ -14,6 +14,7 @@ use super::heads;
 use super::reply::{self, REQUEST_ID};
 use super::state::{Served, Shared};
 use crate::dialect::{Asked, anthropic};
+use crate::exchange::call::DEDUP;
 use crate::exchange::{Aside, Attempt, Form, Refusal, Relay, Sent, allowance, estimate};
 use crate::ir::{Fault, FaultKind};
 use crate::policy::price;
@@ -215,6 +216,9 @@ fn name_call(headers: &mut HeaderMap, ctx: &Ctx) {
     headers.insert(&names::CACHE, HeaderValue::from_static("off"));
     headers.insert(&names::ROUTE, route(ctx, attempt));
     headers.insert(&names::ATTEMPTS, ctx.attempts.into());
+    if ctx.flight.is_some() {
+        headers.insert(DEDUP, HeaderValue::from_static("leader"));
+    }
     if let Ok(id) = HeaderValue::from_str(&ctx.request_id) {
         headers.entry(own_request_id(ctx)).or_insert(id);
     }

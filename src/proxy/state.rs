@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use http::HeaderMap;
 use tokio::sync::watch;
 
+use super::flight::Flights;
 use super::heads;
 use super::intake::Buffered;
 use super::peer::Upstream;
@@ -43,6 +44,8 @@ pub struct Shared {
     pub cut: watch::Sender<bool>,
     /// Turns true when the process has been told to stop: no new calls.
     pub stopping: watch::Sender<bool>,
+    /// Calls that identical ones may join.
+    pub flights: Arc<Flights>,
     /// Attempts beside the calls.
     pub sides: Sides,
     /// Told each time a new snapshot is in place.
@@ -130,6 +133,7 @@ impl Shared {
             in_flight: Arc::default(),
             cut: watch::Sender::new(false),
             stopping: watch::Sender::new(false),
+            flights: Arc::default(),
             sides: Sides::default(),
             swapped: watch::Sender::new(()),
         })

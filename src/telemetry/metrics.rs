@@ -40,6 +40,7 @@ pub struct Metrics {
     pub config_info: GaugeVec,
     pub journal_errors: IntCounterVec,
     pub hedges: IntCounterVec,
+    pub dedup: IntCounterVec,
     pub shadows: IntCounterVec,
     pub shadow_outcomes: IntCounterVec,
     pub shadow_answers: IntCounterVec,
@@ -204,6 +205,13 @@ impl Metrics {
                 "hedges_total",
                 "Late calls that another target was to be asked for too: won, lost, failed, capped, nowhere (no target was ready).",
                 &["model", "result"],
+            ),
+            dedup: counters(
+                &registry,
+                "dedup_total",
+                "Calls that identical ones may join (leader), that joined one (follower; broken: its answer broke), that tried again after \
+                 it had failed (retried), or came too late for it (alone).",
+                &["model", "role"],
             ),
             shadows: counters(
                 &registry,

@@ -15,6 +15,8 @@ mod cloud;
 #[cfg(test)]
 mod counting;
 #[cfg(test)]
+mod dedup;
+#[cfg(test)]
 mod dialects;
 #[cfg(test)]
 mod explain;

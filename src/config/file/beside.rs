@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::By;
-use crate::config::value::{Decimal, Span};
+use crate::config::value::{Decimal, Size, Span};
 
 /// Where a target is late another one of the model is asked as well; the first to have content answers, the other is left.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
@@ -37,4 +37,32 @@ pub struct Shadow {
     /// Copies under way at once; beyond them calls are not copied. Default 16.
     #[schemars(range(min = 1, max = 10_000))]
     pub in_flight: Option<u32>,
+}
+
+/// Identical calls of one key (same body, same headers that matter) that are under way at once become one; each caller is
+/// told its answer from the beginning. Only calls that leave nothing to chance (temperature 0), unless `any` or the caller
+/// says otherwise (header x-portolan-dedup: on or off): whoever sends a call several times may want several answers.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dedup {
+    /// Calls whose answers are left to chance too.
+    pub any: bool,
+    /// How long after its beginning a call can be joined. Default: as long as it lasts.
+    pub window: Option<Span>,
+    /// How much of an answer is kept for those who come late; beyond it they go alone. Default 1MiB.
+    pub buffer: Option<Size>,
+    pub cost: Cost,
+}
+
+/// Whose row of the ledger has the cost.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cost {
+    /// The first call's; the others cost nothing.
+    #[default]
+    Leader,
+    /// Each call has its part.
+    Split,
+    /// Each call has all of it. What is charged beyond the provider's own price stands under the provider @dedup.
+    Each,
 }

@@ -148,3 +148,18 @@ fn shadows_have_a_model_to_go_to() {
         assert!(found.contains(part), "{part}: {found}");
     }
 }
+
+#[test]
+fn dedup_is_what_is_written() {
+    use crate::policy::coalesce::{Coalesce, Cost};
+    let text = "providers: { p: { preset: ollama } }\nmodels:\n  m: { targets: [{ provider: p }], dedup: {} }\n  n: { targets: [{ provider: p }], dedup: { any: true, window: 2s, buffer: 64KiB, cost: split } }\n";
+    let snapshot = with(&[("f", text)], &[]).unwrap();
+    let of = |model: &str| Coalesce::clone(snapshot.models[model].dedup.as_ref().unwrap());
+    assert_eq!(of("m"), Coalesce { any: false, window: None, buffer: 1 << 20, cost: Cost::Leader });
+    let window = Some(std::time::Duration::from_secs(2));
+    assert_eq!(of("n"), Coalesce { any: true, window, buffer: 64 << 10, cost: Cost::Split });
+    let found = problems(
+        "providers: { p: { preset: ollama } }\nmodels:\n  m: { targets: [{ provider: p }], dedup: { window: 0s } }\n",
+    );
+    assert!(found.iter().any(|problem| problem.contains("nothing can happen in no time")), "{found:?}");
+}
