@@ -6,7 +6,9 @@
 //!   body, of any size (Pingora's own retry buffer ends at 64 KiB, and beyond it an upstream waits for ever);
 //! - holds the response's head until the first body byte, so that an attempt that fails before its first good event
 //!   leaves no trace at the client, and so that headers known only then (cost) can still be added;
-//! - runs the clocks that Pingora has not: first content, idle, the whole call's deadline, and the drain of a stop.
+//! - runs the clocks that Pingora has not: first content, idle, the whole call's deadline, and the drain of a stop;
+//! - listens for another attempt that may have content first ([`super::hedge`]), and passes what it writes on to identical
+//!   calls ([`super::flight`]), without its own client where that has left them.
 //!
 //! It must be gone again before `Session::finish`: a `Custom` session is never kept alive. [`restore`] does that, in
 //! `logging`. All of this rests on undocumented behaviour of pingora 0.9.1, hence the exact pin and the tests in

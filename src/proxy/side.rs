@@ -1,5 +1,5 @@
-//! Attempts that no caller's connection carries, by Pingora's own client: probes of targets, and what else is made beside
-//! a call.
+//! Attempts that no caller's connection carries, by Pingora's own client: probes of targets, and the hedges and shadows of
+//! calls.
 //!
 //! They are the same attempts, with the same claims, journal and relay as those of the proxy loop, and end in the same
 //! [`settling`]; only who drives them differs. Whoever drops an [`Exchange`] has left: the connection is closed, and the

@@ -20,17 +20,24 @@ impl AttemptFinished<'_> {
     pub fn emit(&self, metrics: &Metrics) {
         let Self { series, settlement, .. } = self;
         series.attempt(settlement, metrics);
-        if settlement.outcome != "ok" {
-            tracing::warn!(
-                request = self.request,
-                attempt = self.number,
-                target = series.target,
-                outcome = %settlement.outcome,
+        let (request, attempt, target) = (self.request, self.number, series.target.as_str());
+        let latency_ms = settlement.latency_us / 1_000;
+        match &*settlement.outcome {
+            "ok" => {}
+            // Nothing is wrong with it: another one was quicker, or nobody wanted to know any more.
+            outcome @ ("outpaced" | "cancelled") => {
+                tracing::debug!(request, attempt, target, outcome, latency_ms, "an attempt was left");
+            }
+            outcome => tracing::warn!(
+                request,
+                attempt,
+                target,
+                outcome,
                 status = settlement.status,
-                latency_ms = settlement.latency_us / 1_000,
+                latency_ms,
                 message = self.message.map(clean),
                 "an attempt failed"
-            );
+            ),
         }
     }
 }
