@@ -1,5 +1,5 @@
 //! What a decision costs: the first target of a call among 1, 10, 100 and 1,000, by each strategy, as the data plane makes
-//! it (plan, look at every target's state, claim, give back); and what rules cost before that.
+//! it (plan, look at every target's state, claim, give back); and what rules and classes cost before that.
 
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
 
@@ -115,9 +115,46 @@ fn rules(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What the class of a prompt costs: ten classes of four examples, and a prompt that fills the head.
+fn classes(criterion: &mut Criterion) {
+    let words =
+        ["alpha", "beta", "gamma", "delta", "omega", "sigma", "prove", "write", "translate", "explain", "fix", "plan"];
+    let text = |seed: usize, count: usize| {
+        words.iter().cycle().skip(seed * 7).step_by(seed + 3).take(count).copied().collect::<Vec<_>>().join(" ")
+    };
+    let mut config = String::from(
+        "providers: { p: { dialect: openai_chat, base_url: \"http://p/v1\", api_key: k } }\nmodels: { m: { targets: [{ provider: p }] } }\n\
+         rules: [{ when: request.class == \"c1\", strategy: balanced }]\nclasses:\n  named:\n",
+    );
+    for class in 0..10 {
+        let examples: Vec<_> = (0..4).map(|n| format!("\"{}\"", text(class * 4 + n, 12))).collect();
+        let _ = writeln!(config, "    c{class}: {{ examples: [{}], keywords: [zeta{class}] }}", examples.join(", "));
+    }
+    let _ = writeln!(config, "keys: [{{ id: k, secret_sha256: \"{}\" }}]", "0".repeat(64));
+    let snapshot = config::from_text(&config, &|_| None).unwrap();
+    let key = snapshot.keys.values().next().unwrap().clone();
+    let reads = openai_chat::DIALECT.inbound.unwrap().reads();
+    let said = Said { reads, model: "", stream: false, array: false, count: false };
+    let mut group = criterion.benchmark_group("classes");
+    for bytes in [100, 1_000, 4_096] {
+        let prompt = text(5, bytes / 6);
+        let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{prompt}"}}]}}"#);
+        let call = Call::read(body.into(), &said, &snapshot.limits, &|_| None).unwrap();
+        let header = |name: &str| (name == "x-application").then_some("shop");
+        let circumstances = Circumstances { dialect: "openai_chat", header: &header };
+        group.bench_function(BenchmarkId::from_parameter(bytes), |bencher| {
+            bencher.iter(|| {
+                let now = Moment { mono: 1, unix_ms: 0 };
+                black_box(decide_by_rules(&snapshot, &key, &call, &circumstances, false, now).unwrap())
+            });
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(std::time::Duration::from_millis(300)).measurement_time(std::time::Duration::from_secs(1)).sample_size(20);
-    targets = decide, rules
+    targets = decide, rules, classes
 }
 criterion_main!(benches);

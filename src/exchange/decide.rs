@@ -1,8 +1,8 @@
 //! Who decides what: the rules that a call meets, before any target is looked at.
 //!
 //! Of the rules for all calls the first that is met counts, then of the model's own; where one leads to another model,
-//! that one's own come next. No rule gives a key what it may not have: one that leads to a model the key may not use is
-//! gone past, and sets of targets only narrow.
+//! that one's own come next. No rule gives a key what it may not have: sets of targets only narrow, and one that leads to a
+//! model the key may not use is gone past, but for its set: what must stay in one place stays there.
 
 use std::sync::Arc;
 
@@ -33,6 +33,8 @@ pub struct Circumstances<'h> {
 pub struct Decision {
     /// The rules that it met, in order. The first that says something counts.
     pub rules: Vec<Arc<Rule>>,
+    /// Those whose sets of targets hold: of the rules that it met, and of those that were barred.
+    sets: Vec<Arc<Rule>>,
     /// The model that they led to; `None`: the one that was asked for.
     pub model: Option<Arc<Model>>,
     /// Rules that could not be judged.
@@ -49,7 +51,7 @@ pub enum Verdict {
     Met,
     NotMet,
     Failed(Failure),
-    /// It leads to a model that the key may not use, or that does not serve.
+    /// It is met, and leads to a model that the key may not use, or that does not serve: only its set holds.
     Barred,
 }
 
@@ -88,12 +90,12 @@ impl Decision {
             let set = rule.then.targets.as_ref();
             set.is_none_or(|set| set.has(&target.target.id, target.region.as_deref(), &target.attributes))
         };
-        self.rules.iter().map(|rule| &**rule).find(|rule| !within(rule))
+        self.sets.iter().map(|rule| &**rule).find(|rule| !within(rule))
     }
 
     /// Whether some rule has a set of targets.
     pub fn narrows(&self) -> bool {
-        self.rules.iter().any(|rule| rule.then.targets.is_some())
+        !self.sets.is_empty()
     }
 }
 
@@ -175,6 +177,9 @@ fn look<'s>(
         };
         if tell {
             decision.looked.push((Arc::clone(rule), verdict));
+        }
+        if judged == Ok(true) && rule.then.targets.is_some() {
+            decision.sets.push(Arc::clone(rule));
         }
         if verdict == Verdict::Met {
             decision.rules.push(Arc::clone(rule));

@@ -15,7 +15,8 @@ pub struct Rule {
     pub name: Option<String>,
     /// A condition in CEL over request, key, project, team, tags, headers, client_region and time. Default: every call.
     pub when: Option<String>,
-    /// The model in the place of the one that was asked for. A key that may not use it goes past this rule.
+    /// The model in the place of the one that was asked for. A key that may not use it goes past this rule, but
+    /// for its targets.
     pub model: Option<String>,
     /// How to choose among the targets, whatever request, key and model say.
     pub strategy: Option<Strategy>,

@@ -104,6 +104,15 @@ fn no_rule_gives_a_key_what_it_may_not_have() {
 }
 
 #[test]
+fn the_set_of_a_rule_holds_though_it_leads_to_a_model_that_is_barred() {
+    let rules = "rules: [{ name: home, model: n, targets: { regions: [us] } }]\n";
+    let snapshot = snapshot(&format!("{MODELS}{rules}"), ", models: [m]");
+    for _ in 0..8 {
+        assert_eq!(way(&snapshot, M), Ok((String::new(), "us/m".into())));
+    }
+}
+
+#[test]
 fn where_no_rule_can_lead_on_the_call_is_refused() {
     let rules = "models:\n  n: { targets: [{ provider: us }] }\n  auto: { rules: [{ model: n }] }\n";
     let snapshot = snapshot(rules, ", models: [auto]");
