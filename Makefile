@@ -11,7 +11,7 @@ export PORTOLAN_RECORDINGS := $(RECORDINGS)
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
 RELEASE := $(TARGET_DIR)/release/portolan
 
-.PHONY: help run build release test unit gateway sdk-test replay lint bench loadtest simulate deny fuzz system python node clean
+.PHONY: help run build release test unit gateway faults sdk-test replay lint bench loadtest simulate deny fuzz system python node clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -25,7 +25,7 @@ release: system ## build the release binary
 build: system ## build the debug binary
 	$(CARGO) build --locked -j$(JOBS)
 
-test: system lint unit gateway replay sdk-test ## everything: set-up, lint, unit, integration, replay, SDKs
+test: system lint unit gateway faults replay sdk-test ## everything: set-up, lint, unit, integration, faults, replay, SDKs
 
 lint: system ## formatting and clippy
 	$(CARGO) fmt --check
@@ -36,7 +36,17 @@ unit: system ## unit, golden and property tests, the floors, the allocation coun
 	$(CARGO) test --locked -j$(JOBS) --doc
 
 gateway: system ## the real binary against scripted providers
-	$(CARGO) test --locked -j$(JOBS) --test gateway
+	$(CARGO) test --locked -j$(JOBS) --test gateway -- --skip faults::
+
+faults: system ## what providers and callers do wrong, case by case (PORTOLAN_FAULTS=5: five times as often)
+	@mkdir -p $(TARGET_DIR)
+	@\
+	$(CARGO) test --locked -j$(JOBS) --test gateway -- faults:: --show-output --test-threads=6 2>&1 \
+	  | tee $(TARGET_DIR)/faults.log | grep -E '^(test .*FAILED|error|thread .* panicked)' -A 5 || true; \
+	grep -E '^[A-Z]-?[0-9]+: ' $(TARGET_DIR)/faults.log | sort -t : -k 1,1V -s; \
+	awk '/^test faults::/ { bad = !/ ok$$/; if (/::failover::/) part[bad]++; sum[bad]++ } \
+	  END { printf "failover: %d passed, %d failed\nfaults: %d passed, %d failed\n", part[0], part[1], sum[0], sum[1]; \
+	    exit sum[1] > 0 || sum[0] == 0 }' $(TARGET_DIR)/faults.log
 
 replay: system ## recorded provider traffic through the dialects and the binary (PORTOLAN_RECORDINGS names the folder)
 	@mkdir -p $(TARGET_DIR)

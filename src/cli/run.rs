@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use pingora::listeners::TcpSocketOptions;
+use pingora::protocols::TcpKeepalive;
 use pingora::proxy::http_proxy_service;
 use pingora::server::Server;
 use pingora::server::ShutdownWatch;
@@ -91,7 +93,9 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
     // time, to look for its preface.
     let mut data = http_proxy_service(&server.configuration, Gateway::new(shared.clone()));
     for address in &snapshot.listen {
-        data.add_tcp(&address.to_string());
+        let mut options = TcpSocketOptions::default();
+        options.tcp_keepalive = Some(probes());
+        data.add_tcp_with_settings(&address.to_string(), options);
     }
     server.add_service(data);
 
@@ -115,6 +119,17 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
     }
     super::greeting::say(&snapshot, file);
     server.run_forever()
+}
+
+/// What the kernel does about a caller whose machine has vanished: two minutes of silence end its connection.
+fn probes() -> TcpKeepalive {
+    TcpKeepalive {
+        idle: Duration::from_secs(60),
+        interval: Duration::from_secs(15),
+        count: 4,
+        #[cfg(target_os = "linux")]
+        user_timeout: Duration::from_secs(120),
+    }
 }
 
 /// The configuration's files.

@@ -29,6 +29,10 @@ pub async fn request(session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         Ok(Next::Proxy) => Ok(false),
         Ok(Next::Answered) => Ok(true),
         Err(Some(refusal)) => {
+            if matches!(refusal, Refusal::BodyIncomplete | Refusal::BodyTimeout) {
+                // Where its body ends is not known, and so not where another request would begin.
+                session.set_keepalive(None);
+            }
             drain(session).await;
             let sent = reply::refuse(session, &refusal, ctx.dialect, &ctx.request_id).await;
             ctx.refusal = Some(refusal);

@@ -70,6 +70,8 @@ pub struct Ctx {
     pub more: bool,
     /// The client left while an answer was given to it after the proxy loop.
     pub gone: bool,
+    /// A stream was handed out to its end, though its provider's connection did not end with it.
+    pub complete: bool,
     /// Attempts dispatched.
     pub attempts: u32,
     pub outcome: Outcome,
@@ -164,6 +166,7 @@ impl Ctx {
             shadow: None,
             more: false,
             gone: false,
+            complete: false,
             attempts: 0,
             outcome: Outcome::default(),
             share: None,

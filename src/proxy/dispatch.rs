@@ -175,7 +175,7 @@ pub async fn reach(current: &mut Dispatched, shared: &Shared, served: &Served) -
             return Err(Fault::new(FaultKind::Authentication, told));
         }
     }
-    let Ok(Peer { peer, place }) = way.upstream.peer(timeouts).await else {
+    let Ok(Peer { peer, place }) = way.upstream.peer(timeouts, current.renewed).await else {
         return Err(Fault::new(FaultKind::Connect, "The provider's host name does not resolve."));
     };
     if let Some(held) = &mut current.attempt.held {
@@ -259,6 +259,16 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut error: Box<Error>, r
     }
     let own_clock =
         [downstream::FIRST_BYTE_TIMEOUT, downstream::IDLE_TIMEOUT, downstream::EMPTY_ANSWER].contains(error.etype());
+    let over = own_clock || [downstream::DEADLINE, downstream::DRAINING].contains(error.etype());
+    if over && ended(session, ctx) {
+        // The caller has all of the stream; only the connection behind it was not closed in time.
+        ctx.complete = true;
+        ctx.outcome.name = "ok";
+        ctx.attempt_over("ok", true);
+        error.as_up();
+        error.set_retry(false);
+        return error;
+    }
     if *error.etype() == downstream::DEADLINE || *error.etype() == downstream::DRAINING {
         let refusal = if *error.etype() == downstream::DRAINING {
             Refusal::Draining
@@ -315,6 +325,10 @@ pub async fn call_failed(session: &mut Session, error: &Error, ctx: &mut Ctx) ->
 
 /// Tells the caller why there is no answer, in whatever way is still open.
 async fn told(session: &mut Session, error: &Error, ctx: &mut Ctx) -> u16 {
+    if ctx.complete {
+        let _ = session.write_response_body(None, true).await;
+        return session.response_written().map_or(0, |head| head.status.as_u16());
+    }
     if ctx.refusal.is_none() && *error.esource() == ErrorSource::Downstream {
         return 0;
     }
@@ -385,6 +399,13 @@ pub fn finished<'c>(session: &'c Session, ctx: &'c Ctx, status: u16, gone: bool)
 /// Whether the caller has been given content, and not only a head and signs of life.
 fn spoken(session: &Session, ctx: &Ctx) -> bool {
     session.response_written().is_some() && !ctx.gate.as_ref().is_some_and(|gate| gate.early())
+}
+
+/// Whether the caller has been given a stream to its end.
+fn ended(session: &Session, ctx: &Ctx) -> bool {
+    let Some(attempt) = ctx.current.as_ref().map(|current| &current.attempt) else { return false };
+    let whole = attempt.facts().is_some_and(|facts| facts.whole && facts.committed);
+    whole && attempt.fault.is_none() && attempt.terms.call.stream && spoken(session, ctx)
 }
 
 fn decide(ctx: &mut Ctx, error: &mut Box<Error>, fault: Fault) {

@@ -6,7 +6,9 @@
 //!   body, of any size (Pingora's own retry buffer ends at 64 KiB, and beyond it an upstream waits for ever);
 //! - holds the response's head until the first body byte, so that an attempt that fails before its first good event
 //!   leaves no trace at the client, and so that headers known only then (cost) can still be added;
-//! - runs the clocks that Pingora has not: first content, idle, the whole call's deadline, and the drain of a stop;
+//! - runs the clocks that Pingora has not: first content, idle, the whole call's deadline, and the drain of a stop. A
+//!   caller that takes nothing for as long as a provider may say nothing is cut: behind a write that waits, no other
+//!   clock runs;
 //! - listens for another attempt that may have content first ([`super::hedge`]), and passes what it writes on to identical
 //!   calls ([`super::flight`]), without its own client where that has left them.
 //!
@@ -60,6 +62,9 @@ pub const OUT_OF_RACE: ErrorType = ErrorType::Custom("OutOfRace");
 /// A head without the body that it must have.
 pub const EMPTY_ANSWER: ErrorType = ErrorType::Custom("EmptyAnswer");
 
+/// Bytes a millisecond that the slowest caller takes of a whole answer.
+const SLOWEST: usize = 16;
+
 /// What the hooks tell the stand-in, and what it hands back when it goes.
 pub struct Gate {
     keep_alive: Option<KeepAlive>,
@@ -84,6 +89,8 @@ struct GateState {
     race_only: bool,
     /// The client's connection is not kept.
     close: bool,
+    /// The end of a stream was seen: all of it has been handed out.
+    whole: bool,
     returned: Option<Box<ServerSession>>,
 }
 
@@ -113,6 +120,7 @@ impl Gate {
                 won: None,
                 race_only: false,
                 close: false,
+                whole: false,
                 returned: None,
             }),
         })
@@ -126,6 +134,12 @@ impl Gate {
         state.late.clear();
         state.replacement = None;
         state.race_only = false;
+        state.whole = false;
+    }
+
+    /// Whether all of a stream has been handed out, its end too: a connection that is lost behind that loses nothing.
+    pub fn set_whole(&self, whole: bool) {
+        self.lock().whole = whole;
     }
 
     /// Headers to add to the held head when it is let go.
@@ -346,6 +360,12 @@ impl Downstream {
     fn release(&mut self, mut tasks: Vec<HttpTask>) -> Vec<HttpTask> {
         self.hold = false;
         let length = whole_length(&tasks);
+        if let Some(length) = length {
+            // One write, which a slow line may take its time for.
+            let idle = self.gate.lock().idle;
+            let taken = Duration::from_millis(u64::try_from(length / SLOWEST).unwrap_or(u64::MAX));
+            self.inner.set_write_timeout(Some(idle.saturating_add(taken)));
+        }
         if let Some(head) = self.held.take() {
             tasks.insert(0, head);
         }
@@ -419,6 +439,8 @@ impl CustomSession for Downstream {
     fn enable_retry_buffering(&mut self) {
         // Called at the start of every attempt.
         self.held = None;
+        let idle = self.gate.lock().idle;
+        self.inner.set_write_timeout(Some(idle));
     }
 
     async fn read_body_or_idle(&mut self, _no_body_expected: bool) -> Result<Option<Bytes>> {
@@ -483,10 +505,17 @@ impl CustomSession for Downstream {
     }
 
     async fn response_duplex_vec(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
+        if let Some(task) = tasks.iter_mut().find(|task| matches!(task, HttpTask::Failed(_)))
+            && self.gate.lock().whole
+        {
+            *task = HttpTask::Done;
+        }
         if !self.hold {
             self.last_write = Instant::now();
             return self.write(tasks).await;
         }
+        // Informational heads are between the provider and us, however many there are.
+        tasks.retain(|task| !matches!(task, HttpTask::Header(head, false) if head.status.is_informational()));
         if let Some(at) = tasks.iter().position(|task| matches!(task, HttpTask::Failed(_)))
             && let HttpTask::Failed(error) = tasks.swap_remove(at)
         {
@@ -501,8 +530,7 @@ impl CustomSession for Downstream {
             _ => true,
         });
         if !ready {
-            // The last one: those before it are informational.
-            let head = tasks.into_iter().rfind(|task| matches!(task, HttpTask::Header(..)));
+            let head = tasks.into_iter().find(|task| matches!(task, HttpTask::Header(..)));
             self.held = head.or(self.held.take());
             return Ok(false);
         }

@@ -289,7 +289,7 @@ async fn fetch(shared: &Shared, served: &Served, asked: &Asked, seat: usize, rul
             }
         }
     }
-    let peer = way.upstream.peer(&target.timeouts).await;
+    let peer = way.upstream.peer(&target.timeouts, false).await;
     let peer = peer.map_err(|_| Fault::new(FaultKind::Connect, "The provider's host name does not resolve."))?;
     let path = match (&rules.ask, provider.dialect.outbound.and_then(|face| face.listing())) {
         (Question::Path(path), _) => path.clone(),

@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -34,6 +34,9 @@ const H2_STREAMS: usize = 100;
 const POOL_IDLE: Duration = Duration::from_secs(60);
 /// One write to a provider; a body of 50 MiB is one write.
 const WRITE: Duration = Duration::from_secs(120);
+
+/// Connections that were asked for beside the pool.
+static FRESH: AtomicU64 = AtomicU64::new(1);
 
 /// The addresses of one provider.
 pub struct Upstream {
@@ -78,11 +81,11 @@ impl Upstream {
         self.places.first()
     }
 
-    /// The peer for one attempt.
+    /// The peer for one attempt; `fresh`: on a connection of its own, that no other call has used or will use.
     ///
     /// # Errors
     /// No node has an address: its name never resolved.
-    pub async fn peer(&self, timeouts: &Timeouts) -> Result<Peer> {
+    pub async fn peer(&self, timeouts: &Timeouts, fresh: bool) -> Result<Peer> {
         let (address, place) = self.choose().await?;
         let node = &place.node;
         let sni = if node.tls {
@@ -91,13 +94,15 @@ impl Upstream {
             String::new()
         };
         let mut peer = Box::new(HttpPeer::new(address, node.tls, sni));
-        peer.group_key = self.group;
+        // Pingora has no way to be told to leave its pool alone, but nothing is kept under a key of its own.
+        let turn = if fresh { FRESH.fetch_add(1, Relaxed).max(1) } else { 0 };
+        peer.group_key = self.group.wrapping_add(turn);
         let options = &mut peer.options;
         options.connection_timeout = Some(timeouts.connect);
         options.total_connection_timeout = Some(timeouts.connect);
         // No time to read: the stand-in's clocks (first content, idle, deadline) run as long as anything is read.
         options.write_timeout = Some(WRITE);
-        options.idle_timeout = Some(POOL_IDLE);
+        options.idle_timeout = Some(if fresh { Duration::ZERO } else { POOL_IDLE });
         options.max_h2_streams = H2_STREAMS;
         options.verify_cert = self.provider.tls.verify;
         options.verify_hostname = self.provider.tls.verify;

@@ -105,6 +105,11 @@ pub fn handed(bytes: Option<&Bytes>, released: bool, ctx: &mut Ctx) {
     {
         ctx.shared.responses.keep(&key.id, kept, ctx.shared.now().unix_ms / 1_000);
     }
+    if let (true, Some(gate), Some(current)) = (whole, &ctx.gate, &ctx.current)
+        && current.attempt.terms.call.stream
+    {
+        gate.set_whole(current.attempt.fault.is_none());
+    }
     if committed && bytes.is_some() && !released {
         late_headers(ctx);
     }

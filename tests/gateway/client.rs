@@ -171,6 +171,10 @@ impl Connection {
         Connection { stream, unread: Vec::new() }
     }
 
+    pub fn socket(&self) -> &TcpStream {
+        &self.stream
+    }
+
     /// # Errors
     /// The peer has closed the connection.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {

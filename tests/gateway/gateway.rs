@@ -182,6 +182,10 @@ impl Gateway {
         self.child.try_wait().unwrap().is_none()
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its state directory.
     pub fn state(&self) -> PathBuf {
         self.dir.path().join("state")

@@ -23,6 +23,8 @@ mod explain;
 #[cfg(test)]
 mod failover;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod forms;
 #[cfg(test)]
 mod frames;
@@ -68,5 +70,7 @@ mod tokens;
 mod upstream;
 #[cfg(test)]
 mod voices;
+#[cfg(test)]
+mod wire;
 #[cfg(test)]
 mod words;

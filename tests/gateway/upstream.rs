@@ -2,7 +2,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -12,6 +11,8 @@ use serde_json::Value;
 
 /// How long a hanging step holds its connection, should nobody leave.
 const HANG: Duration = Duration::from_secs(60);
+/// Bytes of an answer that the journal keeps.
+const KEPT: usize = 256 * 1024;
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]
@@ -29,6 +30,10 @@ pub struct Attempt {
     pub at: Instant,
     /// When the peer went away before the answer was over.
     pub gone: Option<Instant>,
+    /// What was sent of the answer's body, without its framing: the last [`KEPT`] bytes of it.
+    pub sent: Vec<u8>,
+    /// How many there were.
+    pub sent_bytes: usize,
 }
 
 impl Attempt {
@@ -59,6 +64,8 @@ pub enum Framing {
 #[derive(Clone, Debug)]
 pub enum Step {
     Bytes(Vec<u8>),
+    /// Bytes as they are, outside of the answer's framing.
+    Raw(Vec<u8>),
     /// Milliseconds.
     Sleep(u64),
     /// Closes the connection here, in order.
@@ -130,10 +137,12 @@ pub struct Upstream {
 }
 
 struct Shared {
-    script: Box<Script>,
+    script: Mutex<Arc<Script>>,
     journal: Mutex<Vec<Attempt>>,
     changed: Condvar,
     connections: AtomicUsize,
+    /// Connections that are open now.
+    open: AtomicUsize,
     stopped: AtomicBool,
 }
 
@@ -148,10 +157,11 @@ impl Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
-            script: Box::new(script),
+            script: Mutex::new(Arc::new(script)),
             journal: Mutex::default(),
             changed: Condvar::new(),
             connections: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
         });
         let serving = Arc::clone(&shared);
@@ -163,7 +173,12 @@ impl Upstream {
                 let Ok(stream) = stream else { continue };
                 let number = serving.connections.fetch_add(1, Ordering::SeqCst);
                 let serving = Arc::clone(&serving);
-                thread::spawn(move || Peer { stream, unread: Vec::new(), number, shared: serving }.serve());
+                serving.open.fetch_add(1, Ordering::SeqCst);
+                thread::spawn(move || {
+                    let shared = Arc::clone(&serving);
+                    Peer { stream, unread: Vec::new(), number, current: 0, shared: serving }.serve();
+                    shared.open.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
         Upstream { addr, shared }
@@ -177,6 +192,26 @@ impl Upstream {
     /// The first answer for the first attempt, and so on; the last one for all further attempts.
     pub fn each(replies: Vec<Reply>) -> Upstream {
         Upstream::start(move |attempt| replies.get(attempt.number).or(replies.last()).unwrap().clone())
+    }
+
+    /// Answers by another script from now on.
+    pub fn set(&self, script: impl Fn(&Attempt) -> Reply + Send + Sync + 'static) {
+        *self.shared.script.lock().unwrap() = Arc::new(script);
+    }
+
+    /// The same answer from now on.
+    pub fn set_reply(&self, reply: Reply) {
+        self.set(move |_| reply.clone());
+    }
+
+    /// Connections that are open now.
+    pub fn open(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
+    }
+
+    /// Connections that there ever were.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
     }
 
     /// The base URL for a provider of an OpenAI dialect.
@@ -233,6 +268,8 @@ struct Peer {
     stream: TcpStream,
     unread: Vec<u8>,
     number: usize,
+    /// The attempt that is answered.
+    current: usize,
     shared: Arc<Shared>,
 }
 
@@ -247,7 +284,10 @@ impl Peer {
             }
             self.shared.changed.notify_all();
             let number = attempt.number;
-            match self.answer(&(self.shared.script)(&attempt)) {
+            self.current = number;
+            let script = Arc::clone(&self.shared.script.lock().unwrap());
+            let answered = self.answer(&script(&attempt));
+            match answered {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(Gone) => {
@@ -283,7 +323,18 @@ impl Peer {
         };
         let connection = self.number;
         // The number is given when it enters the journal.
-        Some(Attempt { number: 0, connection, method, path, headers, body, at: Instant::now(), gone: None })
+        Some(Attempt {
+            number: 0,
+            connection,
+            method,
+            path,
+            headers,
+            body,
+            at: Instant::now(),
+            gone: None,
+            sent: Vec::new(),
+            sent_bytes: 0,
+        })
     }
 
     fn chunks(&mut self) -> Option<Vec<u8>> {
@@ -361,28 +412,31 @@ impl Peer {
                 chunk.extend_from_slice(bytes);
                 chunk.extend_from_slice(b"\r\n");
                 self.write(&chunk)?;
+                self.keep(bytes);
             }
-            Step::Bytes(bytes) => self.write(bytes)?,
+            Step::Bytes(bytes) => {
+                self.write(bytes)?;
+                self.keep(bytes);
+            }
+            Step::Raw(bytes) => self.write(bytes)?,
             Step::Sleep(ms) => self.pause(Duration::from_millis(*ms))?,
             Step::Close => return Ok(false),
             Step::Reset => {
-                let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-                // SAFETY: the descriptor is open, and pointer and length are those of a whole `linger`.
-                let set = unsafe {
-                    libc::setsockopt(
-                        self.stream.as_raw_fd(),
-                        libc::SOL_SOCKET,
-                        libc::SO_LINGER,
-                        (&raw const linger).cast(),
-                        size_of_val(&linger) as libc::socklen_t,
-                    )
-                };
-                assert_eq!(set, 0, "SO_LINGER");
+                super::wire::resets(&self.stream);
                 return Ok(false);
             }
             Step::Hang => self.pause(HANG)?,
         }
         Ok(true)
+    }
+
+    fn keep(&self, bytes: &[u8]) {
+        let mut journal = self.shared.journal();
+        let attempt = &mut journal[self.current];
+        attempt.sent_bytes += bytes.len();
+        attempt.sent.extend_from_slice(bytes);
+        let more = attempt.sent.len().saturating_sub(KEPT);
+        attempt.sent.drain(..more);
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Gone> {
