@@ -286,11 +286,11 @@ impl Attempt {
         self.facts().is_some_and(|facts| facts.committed)
     }
 
-    /// Usage as reported, else our estimate (and `true`); `None` where the provider did no work that we know of.
+    /// Usage as reported, where that can be, else our estimate (and `true`); `None` where the provider did no work that we know of.
     pub fn usage(&self, call: &Call) -> Option<(Usage, bool)> {
         let estimate = |output| (Usage { input: call.input_estimate, output, ..Usage::default() }, true);
         let Some(facts) = self.facts() else { return self.abandoned.then(|| estimate(0)) };
-        if let Some(usage) = facts.usage {
+        if let Some(usage) = facts.usage.filter(Usage::is_plausible) {
             // A stream that broke off may have reported its input alone (Anthropic's `message_start`).
             let output = usage.output.max(if facts.whole { 0 } else { facts.pieces });
             let estimated = output != usage.output;

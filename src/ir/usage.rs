@@ -40,7 +40,15 @@ pub struct Usage {
     pub stated_total: Option<u64>,
 }
 
+/// More than any answer can have used: the longest contexts are of some ten million tokens.
+const ABSURD: u64 = 1 << 30;
+
 impl Usage {
+    /// Whether an answer can have used this. What cannot be is no statement of usage, and never a bill.
+    pub fn is_plausible(&self) -> bool {
+        self.parts().iter().all(|(_, count)| *count < ABSURD) && self.stated_total.is_none_or(|total| total < ABSURD)
+    }
+
     pub fn total(&self) -> u64 {
         self.stated_total.unwrap_or_else(|| self.input.saturating_add(self.output))
     }

@@ -12,7 +12,7 @@ use serde_json::Value;
 /// How long a hanging step holds its connection, should nobody leave.
 const HANG: Duration = Duration::from_secs(60);
 /// Bytes of an answer that the journal keeps.
-const KEPT: usize = 256 * 1024;
+const KEPT: usize = 2 << 20;
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]

@@ -48,6 +48,10 @@ mod through;
 #[path = "../gateway/upstream.rs"]
 #[expect(dead_code, reason = "a rig shared with the gateway's tests, which use all of it")]
 mod upstream;
+#[cfg(test)]
+#[path = "../gateway/wire.rs"]
+#[expect(dead_code, reason = "a rig shared with the gateway's tests, which use all of it")]
+mod wire;
 
 /// The dialects on what was recorded: answers, errors, requests.
 #[test]

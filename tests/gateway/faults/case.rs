@@ -85,6 +85,8 @@ impl Told {
 /// Where a provider is.
 enum Place<'u> {
     Up(&'u Upstream),
+    /// By another address than its own.
+    By(String, &'u Upstream),
     Nowhere(String),
 }
 
@@ -113,6 +115,11 @@ impl<'u> Setting<'u> {
     /// A provider and a model of that name.
     pub fn up(self, name: &'static str, voice: Voice, upstream: &'u Upstream) -> Self {
         self.row(name, voice, Place::Up(upstream), "")
+    }
+
+    /// The same, reached by that host and port.
+    pub fn at(self, name: &'static str, voice: Voice, at: &str, upstream: &'u Upstream) -> Self {
+        self.row(name, voice, Place::By(format!("http://{at}"), upstream), "")
     }
 
     /// A provider that no request can reach.
@@ -154,6 +161,12 @@ impl<'u> Setting<'u> {
         Setting { more: more.to_owned(), ..self }
     }
 
+    /// A variable of the gateway's environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     fn config(&self, well: &Upstream) -> String {
         let mut providers = Voice::Chat.provider("well", well, "");
         let price = "price: { input: 10, output: 100, cached: 1 }";
@@ -162,7 +175,9 @@ impl<'u> Setting<'u> {
         for (number, Provider { name, voice, place, more, model, replaced }) in self.providers.iter().enumerate() {
             let mut row = match place {
                 Place::Up(upstream) => voice.provider(name, upstream, more),
-                Place::Nowhere(at) => voice.provider(name, well, more).replace(&format!("http://{}", well.addr), at),
+                Place::By(at, _) | Place::Nowhere(at) => {
+                    voice.provider(name, well, more).replace(&format!("http://{}", well.addr), at)
+                }
             };
             if let Some((text, other)) = replaced {
                 assert!(row.contains(text), "{row}");
@@ -287,7 +302,7 @@ impl Case<'_> {
         }
         let known = self.providers.iter().find(|known| known.name == provider).unwrap();
         match known.place {
-            Place::Up(upstream) => Some((known.voice, upstream.attempts())),
+            Place::Up(upstream) | Place::By(_, upstream) => Some((known.voice, upstream.attempts())),
             Place::Nowhere(_) => None,
         }
     }
@@ -432,7 +447,7 @@ impl Case<'_> {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let up = self.providers.iter().map(|provider| match provider.place {
-                Place::Up(upstream) => upstream.open(),
+                Place::Up(upstream) | Place::By(_, upstream) => upstream.open(),
                 Place::Nowhere(_) => 0,
             });
             let pooled: usize = up.sum::<usize>() + self.well.open();

@@ -11,6 +11,22 @@
 //! - O6 no part of a planted key is in the log (at its most talkative), in metrics or in answers;
 //! - O7 open files and buffers are back where they were;
 //! - O8 a call that has nothing to do with the fault succeeds within a second.
+//!
+//! | case | where | remarks |
+//! |---|---|---|
+//! | A-1 to, A-16 | `status` | |
+//! | A-5 to A-7, A-21 | `connect` | a dropped SYN: a listener whose kernel drops what arrives |
+//! | A-8 to A-13 | `stream` | |
+//! | A-14, A-17 to A-19, A-27 | `answer` | A-17: we ask for no encoding; what is packed all the same is gone around, not unpacked |
+//! | A-20 | none | TLS faults: what Pingora refuses is refused before a byte of a request is sent; not injected yet |
+//! | A-22 | none | HTTP/2 faults of providers: not injected yet |
+//! | A-23 | `names` | a preloaded library in the place of the resolver |
+//! | A-24 to A-26, A-28 | `health` | |
+//! | B-1 to B-12 | `clients` | B-3: a half-close is taken for a close; B-7: replay by key is the provider's to offer |
+//! | B-13 | none | there is no realtime endpoint yet |
+//!
+//! What costs time by its number of calls is scaled by `PORTOLAN_FAULTS`; each test prints how many there were. Zero of
+//! N stands for at most 3/N (at 95 %).
 
 mod answer;
 mod books;
@@ -18,6 +34,8 @@ mod case;
 mod clients;
 mod connect;
 mod failover;
+mod health;
+mod names;
 mod status;
 mod stream;
 

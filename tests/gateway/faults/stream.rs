@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::books::rss;
 use super::case::{Outcome, QUICK, Setting, figure, good, words};
 use crate::callers::Caller;
 use crate::upstream::{Framing, Reply, Step, Upstream};
@@ -187,4 +188,170 @@ fn a_10_a_drip_below_the_idle_limit_ends_with_the_calls_deadline() {
         one.wait_gone(Duration::from_secs(3));
         case.close_but(|_| true);
     }
+}
+
+#[test]
+fn a_11_malformed_and_giant_events_are_bounded() {
+    for (voice, caller) in
+        [(Voice::Chat, Caller::Chat), (Voice::Messages, Caller::Chat), (Voice::Gemini, Caller::Messages)]
+    {
+        let one = Upstream::always(Reply::json(500, "{}"));
+        let more = format!("{}limits: {{ event_bytes: 2MiB }}\n", QUICK.replace("idle: 600ms", "idle: 5s"));
+        let case = Setting::new().up("alias", voice, &one).more(&more).start();
+        let (before, spoken, after) = voice.frames(&words());
+        let begun = |more: Vec<Step>| {
+            let steps = before.iter().chain(spoken.iter().take(2)).cloned().map(Step::Bytes);
+            voice.steps(steps.chain([APART]).chain(more).collect())
+        };
+        // Not JSON, half an event and silence, an event that never ends: told, and nothing of it passed on.
+        let piece = Step::Bytes(vec![b'x'; 1 << 20]);
+        for (what, end) in [
+            ("no JSON", vec![Step::Bytes(b"data: {\"a\":\n\n".to_vec()), APART]),
+            ("half an event", vec![Step::Bytes(b"data: {\"choices\":[{\"ind".to_vec()), Step::Close]),
+            ("64 MiB", [vec![Step::Bytes(b"data: {\"x\":\"".to_vec())], vec![piece; 64]].concat()),
+        ] {
+            one.set_reply(begun(end));
+            let at_first = rss(case.gateway.pid());
+            let told = case.ask(caller, "alias", true);
+            assert_eq!(told.broken(), "one two ", "{what}");
+            let grown = rss(case.gateway.pid()).saturating_sub(at_first);
+            assert!(grown < 65_536, "{what}: {grown} KiB");
+            figure("A-11", &format!("{caller:?} to {voice:?}, {what}: an error event, memory grew by {grown} KiB"));
+            case.keep(told);
+        }
+        // A comment of a megabyte is no event too large, and the usage behind it is found.
+        let comment = [b": ".to_vec(), vec![b'x'; 1 << 20], b"\n\n".to_vec()].concat();
+        let all = [before, spoken, vec![comment], after].concat();
+        one.set_reply(voice.stream(all));
+        let told = case.ask(caller, "alias", true);
+        told.whole_from("alias", 1);
+        let number = told.number;
+        case.keep(told);
+        let books = case.close();
+        assert!(!books.call(number)[0].estimated, "{:?}", books.call(number));
+    }
+}
+
+#[test]
+fn a_12_a_stream_is_the_same_wherever_it_is_split() {
+    let every = if super::scaled(2) > 2 { 1 } else { 4 };
+    for (voice, caller) in [
+        (Voice::Chat, Caller::Chat),
+        (Voice::Chat, Caller::Messages),
+        (Voice::Messages, Caller::Messages),
+        (Voice::Messages, Caller::Chat),
+        (Voice::Gemini, Caller::Gemini),
+        (Voice::Responses, Caller::Responses),
+        (Voice::Bedrock, Caller::Chat),
+    ] {
+        let mut bytes = voice.streamed(&words()).concat();
+        if voice != Voice::Bedrock {
+            // Comments, both kinds of line ends, characters of several bytes, before the first event.
+            bytes = [": grüß 世界 \u{1f30d}\n\n:\r\n\r\n".as_bytes(), &bytes].concat();
+        }
+        let one = Upstream::always(voice.stream([bytes.clone()]));
+        let case = Setting::new().up("alias", voice, &one).start();
+        // What is made anew for each call: our own id, and the time.
+        let same = |told: &super::case::Told| {
+            let id = told.got.header("x-portolan-request-id").unwrap_or("-").to_owned();
+            let text = told.got.text().replace(&id, "ID").replace(&id.replace('-', ""), "ID");
+            ["\"created_at\":", "\"created\":"].into_iter().fold(text, |text, name| {
+                let parts: Vec<_> =
+                    text.split(name).map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit())).collect();
+                parts.join(name)
+            })
+        };
+        let told = case.ask(caller, "alias", true);
+        told.whole_from("alias", 1);
+        let expected = same(&told);
+        case.keep(told);
+        let mut runs = 0;
+        for at in (1..bytes.len()).step_by(every) {
+            let (left, right) = bytes.split_at(at);
+            one.set_reply(voice.steps(vec![Step::Bytes(left.to_vec()), Step::Sleep(1), Step::Bytes(right.to_vec())]));
+            let told = case.ask(caller, "alias", true);
+            assert_eq!(told.outcome, Outcome::Whole, "split at {at}");
+            assert_eq!(same(&told), expected, "{caller:?} to {voice:?}, split at {at}");
+            runs += 1;
+            case.keep(told);
+        }
+        // And byte by byte.
+        one.set_reply(voice.steps(bytes.iter().map(|byte| Step::Bytes(vec![*byte])).collect()));
+        let told = case.ask(caller, "alias", true);
+        assert_eq!(same(&told), expected, "{caller:?} to {voice:?}, byte by byte");
+        case.keep(told);
+        figure(
+            "A-12",
+            &format!("{caller:?} to {voice:?}: {runs} splits of {} bytes: 0 differ, usage right in all", bytes.len()),
+        );
+        case.close();
+    }
+}
+
+/// The usage frame of a chat completion's stream, with this in the place of its counts.
+fn usage(counts: &str) -> Vec<u8> {
+    format!("data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"real\",\"choices\":[],\"usage\":{counts}}}\n\n").into_bytes()
+}
+
+#[test]
+fn a_13_odd_usage_is_settled_once_and_never_absurd() {
+    let (before, spoken, after) = Voice::Chat.frames(&words());
+    let (finish, done) = (after[0].clone(), after[2].clone());
+    let content = [before, spoken, vec![finish]].concat();
+    let good = r#"{"prompt_tokens":11,"completion_tokens":7,"total_tokens":18}"#;
+    let early = r#"{"prompt_tokens":11,"completion_tokens":2,"total_tokens":13}"#;
+    let one = Upstream::always(Reply::json(500, "{}"));
+    let case = Setting::new().up("alias", Voice::Chat, &one).start();
+    let said = words().len() as u64;
+    // What follows the content, the tokens that are metered, whether that is an estimate.
+    let reported = Some((11, 7, false));
+    let rows: Vec<(&str, Vec<Vec<u8>>, Option<(u64, u64, bool)>)> = vec![
+        ("as it should be", vec![usage(good), done.clone()], reported),
+        ("twice", vec![usage(good), usage(good), done.clone()], reported),
+        ("growing", vec![usage(early), usage(good), done.clone()], reported),
+        ("missing", vec![done.clone()], None),
+        ("null", vec![usage("null"), done.clone()], None),
+        ("words behind the end", vec![usage(good), done.clone(), b"data: {\"choices\":[]}\n\n".to_vec()], reported),
+        ("negative", vec![usage(r#"{"prompt_tokens":-11,"completion_tokens":-7}"#), done.clone()], None),
+        (
+            "2^63",
+            vec![
+                usage(r#"{"prompt_tokens":9223372036854775808,"completion_tokens":9223372036854775808}"#),
+                done.clone(),
+            ],
+            None,
+        ),
+        ("1e300", vec![usage(r#"{"prompt_tokens":1e300,"completion_tokens":1e300}"#), done.clone()], None),
+        ("text", vec![usage(r#"{"prompt_tokens":"many","completion_tokens":"more"}"#), done], None),
+    ];
+    let mut numbers = Vec::new();
+    for (what, end, metered) in rows {
+        one.set_reply(Voice::Chat.stream([content.clone(), end].concat()));
+        let told = case.ask_with(Caller::Chat, "alias", true, |body| {
+            // What of the usage frame a caller is shown is not what is looked at here.
+            body.as_object_mut().unwrap().remove("stream_options");
+        });
+        assert_eq!(told.outcome, Outcome::Whole, "{what}: {}", told.got);
+        numbers.push((what, told.number, metered));
+        case.keep(told);
+    }
+    let books = case.close_but(|row| row.provider == "alias");
+    for (what, number, metered) in numbers {
+        let rows = books.call(number);
+        assert_eq!(rows.len(), 1, "{what}: {rows:?}");
+        let (input, output) = rows[0].tokens.unwrap_or_else(|| panic!("{what}: never zero, never no row: {rows:?}"));
+        match metered {
+            Some((right_input, right_output, estimated)) => {
+                assert_eq!((input, output, rows[0].estimated), (right_input, right_output, estimated), "{what}")
+            }
+            None => {
+                assert!(rows[0].estimated, "{what}: absurd or missing, and not marked as an estimate: {rows:?}");
+                assert!(output.abs_diff(said) <= 2 && input < 1_000, "{what}: {rows:?}");
+            }
+        }
+    }
+    figure(
+        "A-13",
+        "10 kinds of usage (missing, twice, growing, negative, 2^63, text): 10 rows, each right or an estimate that says so",
+    );
 }
