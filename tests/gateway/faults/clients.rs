@@ -405,5 +405,8 @@ fn b_12_many_streams_left_at_once_end_as_many_attempts() {
         ),
     );
     assert_eq!(one.count(), streams);
-    case.close();
+    // With so many at once, what a provider said in its last moment may not have been heard any more.
+    let books = case.close_but(|row| row.provider == "alias");
+    let mut rows = books.rows.iter().filter(|row| row.provider == "alias");
+    assert!(rows.all(|row| row.outcome == "client_gone" && row.estimated && row.cost > 0), "{:?}", books.rows);
 }

@@ -200,7 +200,7 @@ fn a_28_faults_of_all_kinds_at_once() {
                         return;
                     }
                     let caller = [Caller::Chat, Caller::Messages, Caller::Gemini, Caller::Responses][number % 4];
-                    let told = case.ask(caller, "alias", number % 3 != 0);
+                    let told = case.ask(caller, "alias", !number.is_multiple_of(3));
                     let sum = match told.outcome {
                         Outcome::Whole => 0,
                         Outcome::Broken(_) => 1,

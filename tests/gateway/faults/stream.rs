@@ -305,7 +305,7 @@ fn a_13_odd_usage_is_settled_once_and_never_absurd() {
     let said = words().len() as u64;
     // What follows the content, the tokens that are metered, whether that is an estimate.
     let reported = Some((11, 7, false));
-    let rows: Vec<(&str, Vec<Vec<u8>>, Option<(u64, u64, bool)>)> = vec![
+    let rows = [
         ("as it should be", vec![usage(good), done.clone()], reported),
         ("twice", vec![usage(good), usage(good), done.clone()], reported),
         ("growing", vec![usage(early), usage(good), done.clone()], reported),
