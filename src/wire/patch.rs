@@ -42,6 +42,9 @@ impl Patch {
 
     /// Takes out all members of a name.
     pub fn remove(&mut self, members: &Members, body: &[u8], name: &str) {
+        if !members.may_have(name) {
+            return;
+        }
         for (index, member) in members.iter().enumerate() {
             if member.is_named(body, name) && self.removed.insert(index) {
                 self.shape(members);

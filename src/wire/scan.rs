@@ -22,6 +22,10 @@ use grammar::Scanner;
 #[derive(Clone, Debug, Default)]
 pub struct Members {
     list: Vec<Member>,
+    /// Names that are there, and those that are there more than once, a bit for each [`mark`]: a request's members are
+    /// looked through for some fifty names, and most are not there.
+    seen: u64,
+    twice: u64,
     /// Of the closing brace.
     close: usize,
 }
@@ -78,7 +82,7 @@ pub fn scan(body: &[u8], max_depth: usize) -> Result<Members, ScanError> {
     if max_depth == 0 {
         return Err(ScanError::TooDeep { at: 0, limit: max_depth });
     }
-    let mut members = Members::default();
+    let mut members = Members { list: Vec::with_capacity(8), ..Members::default() };
     scanner.space();
     if scanner.peek() == Some(b'}') {
         members.close = scanner.at;
@@ -97,7 +101,12 @@ pub fn scan(body: &[u8], max_depth: usize) -> Result<Members, ScanError> {
         if members.list.len() >= MOST_MEMBERS {
             return Err(ScanError::TooManyMembers);
         }
-        members.list.push(Member { name: name.span, value: start..scanner.at, escaped: name.escaped });
+        let member = Member { name: name.span, value: start..scanner.at, escaped: name.escaped };
+        // A name with escapes may read as any.
+        let marks = if member.escaped { u64::MAX } else { mark(text.get(member.name.clone()).unwrap_or_default()) };
+        members.twice |= members.seen & marks;
+        members.seen |= marks;
+        members.list.push(member);
         scanner.space();
         match scanner.peek() {
             Some(b',') => scanner.at += 1,
@@ -141,6 +150,13 @@ pub fn walk<'b>(json: &'b str, max_depth: usize, each: &mut dyn FnMut(&'b str, &
     cursor.end()
 }
 
+/// One of 64 bits for a name.
+#[inline]
+fn mark(name: &[u8]) -> u64 {
+    let (first, last) = (name.first().copied().unwrap_or(0), name.last().copied().unwrap_or(0));
+    1 << ((usize::from(first) + 5 * usize::from(last) + 11 * name.len()) % 64)
+}
+
 fn utf8(body: &[u8]) -> Result<&[u8], ScanError> {
     match simdutf8::basic::from_utf8(body) {
         Ok(_) => Ok(body),
@@ -153,7 +169,18 @@ fn utf8(body: &[u8]) -> Result<&[u8], ScanError> {
 
 impl Members {
     /// The member of a name, compared as JSON compares it: escapes undone. The last one, where a name is repeated.
+    #[inline]
     pub fn get(&self, body: &[u8], name: &str) -> Option<&Member> {
+        if self.may_have(name) { self.find(body, name) } else { None }
+    }
+
+    /// `false`: no member has this name.
+    #[inline]
+    pub(in crate::wire) fn may_have(&self, name: &str) -> bool {
+        self.seen & mark(name.as_bytes()) != 0
+    }
+
+    fn find(&self, body: &[u8], name: &str) -> Option<&Member> {
         self.list.iter().rev().find(|member| member.is_named(body, name))
     }
 
@@ -166,7 +193,10 @@ impl Members {
 
     /// The first of these names that occurs more than once.
     pub fn repeated(&self, body: &[u8], names: &[&str]) -> Option<String> {
-        let twice = |name: &&&str| self.list.iter().filter(|member| member.is_named(body, name)).nth(1).is_some();
+        let twice = |name: &&&str| {
+            self.twice & mark(name.as_bytes()) != 0
+                && self.list.iter().filter(|member| member.is_named(body, name)).nth(1).is_some()
+        };
         names.iter().find(twice).map(|name| (*name).to_owned())
     }
 

@@ -157,9 +157,24 @@ impl<'b> Scanner<'b> {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn string(&mut self, wanted: &'static str) -> Result<Quoted, ScanError> {
         self.byte(b'"', wanted)?;
         let start = self.at;
+        if let Some(found) = special(self.body.get(start..).unwrap_or_default()) {
+            let end = start + found;
+            self.at = end;
+            if self.peek() == Some(b'"') {
+                self.at = end + 1;
+                return Ok(Quoted { span: start..end, escaped: false });
+            }
+        }
+        self.escaped_string(start)
+    }
+
+    /// The rest of a string that something is in that is not plain.
+    #[inline(never)]
+    fn escaped_string(&mut self, start: usize) -> Result<Quoted, ScanError> {
         let mut escaped = false;
         loop {
             let rest = self.body.get(self.at..).unwrap_or_default();
