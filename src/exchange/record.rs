@@ -176,7 +176,7 @@ impl Settlement<'_> {
         number(out, self.begun);
         number(out, self.at);
         let flags = [self.estimated, self.unpriced, self.served, self.usage.is_some()];
-        number(out, mask(flags));
+        number(out, flags.iter().rev().fold(0, |flags, flag| flags << 1 | u64::from(*flag)));
         number(out, u64::from(self.status));
         number(out, self.cost);
         number(out, self.latency_us);
@@ -184,24 +184,25 @@ impl Settlement<'_> {
         text(out, &self.outcome);
         text(out, &self.losses);
         if let Some(usage) = &self.usage {
-            let parts = usage.parts().map(|(_, count)| count);
-            number(out, mask(parts.map(|count| count != 0)) << 1 | u64::from(usage.stated_total.is_some()));
-            for count in usage.stated_total.into_iter().chain(parts.into_iter().filter(|count| *count != 0)) {
-                number(out, count);
+            let parts = usage.parts();
+            let mut there = u64::from(usage.stated_total.is_some());
+            for (place, (_, count)) in parts.iter().enumerate() {
+                there |= u64::from(*count != 0) << (place + 1);
             }
+            number(out, there);
+            let counts = parts.iter().map(|(_, count)| *count).filter(|count| *count != 0);
+            usage.stated_total.into_iter().chain(counts).for_each(|count| number(out, count));
         }
     }
 }
 
-/// The first is the lowest bit.
-fn mask<const N: usize>(bits: [bool; N]) -> u64 {
-    bits.into_iter().rev().fold(0, |mask, bit| mask << 1 | u64::from(bit))
-}
-
 fn id(out: &mut Vec<u8>, id: Id) {
-    for half in [(id.0 >> 64) as u64, id.0 as u64] {
-        out.extend_from_slice(&[9, 8, 7, 6, 5, 4, 3, 2, 1, 0].map(|group| (half >> (7 * group)) as u8 & 0x7f));
+    let mut groups = [0; 20];
+    for (place, group) in groups.iter_mut().rev().enumerate() {
+        let half = if place < 10 { id.0 as u64 } else { (id.0 >> 64) as u64 };
+        *group = (half >> (7 * (place % 10))) as u8 & 0x7f;
     }
+    out.extend_from_slice(&groups);
 }
 
 fn number(out: &mut Vec<u8>, mut n: u64) {
