@@ -65,7 +65,7 @@ fn terms(include_usage: bool) -> Terms {
         same_dialect: true,
         rewritten: false,
         request_id: "r".into(),
-        answer_id: "r".into(),
+        answer_id: std::sync::OnceLock::new(),
         call: Arc::new(call),
         now: 0,
     }

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use crate::dialect::Abilities;
 use crate::policy::price::{Price, Rates};
 use crate::policy::route::{Rules, Shares};
@@ -48,6 +50,7 @@ impl Build<'_> {
                 let shares = Shares::new(targets.iter().map(|target| target.target.weight));
                 let lacks = targets.iter().fold(Lacks::default(), |all, one| all.or(Lacks::of(&one.target.abilities)));
                 let model = Model {
+                    said: HeaderValue::from_str(name).ok(),
                     name: name.clone(),
                     targets,
                     shares,
@@ -207,6 +210,7 @@ impl Build<'_> {
     fn alone(&self, name: &str, target: &Arc<PricedTarget>) -> Model {
         Model {
             name: name.to_owned(),
+            said: HeaderValue::from_str(name).ok(),
             targets: vec![Arc::clone(target)],
             shares: Shares::new([1].into_iter()),
             lacks: Lacks::of(&target.target.abilities),

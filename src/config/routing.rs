@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use crate::policy::price::Price;
 use crate::policy::quota::Limits;
 use crate::policy::route::affinity::{By, Hash};
@@ -211,6 +213,7 @@ impl Build<'_> {
         let distance = |to: &BTreeMap<String, u32>| place.region.as_ref().and_then(|region| to.get(region)).copied();
         let learns = place.others || seats.len() > 1 || account_limits.any() || place.limits.any();
         PricedTarget {
+            said: [&provider.id, &target.id].map(|text| HeaderValue::from_str(text).ok()),
             vitals: self.live.target(&target.id),
             heartbeat: place.heartbeat,
             salt: Hash::default().with(target.id.as_bytes()).finish(),

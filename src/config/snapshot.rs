@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use jiff::tz::TimeZone;
 
 use super::problem::Problem;
@@ -212,6 +213,8 @@ pub mod tracing_level {
 #[derive(Debug)]
 pub struct Model {
     pub name: String,
+    /// The name as a header's value, made once; `None` where none can hold it.
+    pub said: Option<HeaderValue>,
     /// Empty where rules lead each call to another model.
     pub targets: Vec<Arc<PricedTarget>>,
     /// Their weights.
@@ -245,6 +248,8 @@ pub struct Model {
 #[derive(Debug)]
 pub struct PricedTarget {
     pub target: Target,
+    /// Its provider's name and its own id as headers' values, as [`Model::said`].
+    pub said: [Option<HeaderValue>; 2],
     /// `None`: not in the catalogue and not in the file. Calls are served and flagged unpriced, never counted as free.
     pub price: Option<Price>,
     /// The provider's, with what the model overrides.

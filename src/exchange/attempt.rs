@@ -1,7 +1,7 @@
 //! One try at one target: the request as this target is sent it, and what came of it.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -98,7 +98,7 @@ pub struct Making<'a> {
     pub call: &'a Arc<Call>,
     /// The key demands that nothing is lost.
     pub strict: bool,
-    pub request_id: &'a str,
+    pub request_id: &'a Arc<str>,
     pub number: u32,
     pub id: Id,
     pub now: Moment,
@@ -201,8 +201,8 @@ impl Attempt {
             origin: Origin(provider.dialect.name),
             same_dialect: same_dialect && !call.array,
             rewritten,
-            request_id: making.request_id.to_owned(),
-            answer_id: making.request_id.bytes().filter(|byte| *byte != b'-').map(char::from).collect(),
+            request_id: making.request_id.clone(),
+            answer_id: OnceLock::new(),
             call: call.clone(),
             now: making.now.unix_ms / 1_000,
         };

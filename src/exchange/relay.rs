@@ -5,7 +5,7 @@
 //! is *good*: until its first content nothing is handed out, so that a failure before it can still go to the next
 //! target. What comes before (role marks, pings) is held and handed out with the first content.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -121,9 +121,9 @@ pub struct Terms {
     pub rewritten: bool,
     pub call: Arc<Call>,
     /// The call's id as text.
-    pub request_id: String,
-    /// The same without its dashes: what ids that the provider does not give are made from.
-    pub answer_id: String,
+    pub request_id: Arc<str>,
+    /// See [`Terms::answer_id`].
+    pub answer_id: OnceLock<String>,
     /// Unix seconds.
     pub now: u64,
 }
@@ -148,7 +148,12 @@ impl Terms {
 
     /// What the answer depends on of the request.
     pub fn asked(&self) -> Asked<'_> {
-        self.call.asked(&self.answer_id)
+        self.call.asked(self.answer_id())
+    }
+
+    /// The call's id without its dashes: what ids that the provider does not give are made from. Few need it.
+    pub fn answer_id(&self) -> &str {
+        self.answer_id.get_or_init(|| self.request_id.replace('-', ""))
     }
 }
 

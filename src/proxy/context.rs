@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 
+use super::cork::Cork;
 use super::downstream::Gate;
 use super::flight::{Bill, Flight, Lead};
 use super::hedge::Begun;
@@ -35,7 +36,7 @@ pub struct Ctx {
     pub served: Arc<Served>,
     pub id: Id,
     /// `id` as text.
-    pub request_id: String,
+    pub request_id: Arc<str>,
     pub started: Moment,
     /// The caller's dialect.
     pub dialect: Dialect,
@@ -46,6 +47,8 @@ pub struct Ctx {
     /// Where explanations are kept.
     pub explanation: Option<Arc<Explanation>>,
     pub gate: Option<Arc<Gate>>,
+    /// Until the body is on its way too.
+    pub cork: Option<Cork>,
     /// Watches an answer that is to be kept.
     pub keeping: Option<Box<Keeping>>,
     /// Prepared and not yet dispatched.
@@ -154,6 +157,7 @@ impl Ctx {
             plan: None,
             explanation: None,
             gate: None,
+            cork: None,
             keeping: None,
             prepared: None,
             current: None,
@@ -250,16 +254,17 @@ impl Ctx {
 }
 
 /// An id as [`Id`] writes itself, without the machinery of formatting: every call's is written.
-fn text(id: Id) -> String {
-    let mut text = String::with_capacity(36);
-    for place in 0..32 {
-        if matches!(place, 8 | 12 | 16 | 20) {
-            text.push('-');
+fn text(id: Id) -> Arc<str> {
+    let mut bytes = id.0.to_be_bytes().into_iter();
+    let mut text = [b'-'; 36];
+    for group in [0..8, 9..13, 14..18, 19..23, 24..36] {
+        let places = text.get_mut(group).unwrap_or_default().as_chunks_mut::<2>().0;
+        for (place, byte) in places.iter_mut().zip(&mut bytes) {
+            let digit = |digit: u8| digit + if digit < 10 { b'0' } else { b'a' - 10 };
+            *place = [digit(byte >> 4), digit(byte & 15)];
         }
-        let digit = (id.0 >> (124 - 4 * place)) as u32 & 15;
-        text.push(char::from_digit(digit, 16).unwrap_or('0'));
     }
-    text
+    str::from_utf8(&text).unwrap_or_default().into()
 }
 
 impl Drop for Ctx {
@@ -279,7 +284,7 @@ mod tests {
     #[test]
     fn ids_read_as_they_write_themselves() {
         for id in [Id(0), Id(u128::MAX), Id(0x0123_4567_89ab_cdef_0011_2233_4455_6677)] {
-            assert_eq!(text(id), id.to_string());
+            assert_eq!(*text(id), *id.to_string());
         }
     }
 }

@@ -149,7 +149,7 @@ fn own_head(mut head: Box<ResponseHeader>, ctx: &Ctx, follower: &Follower) -> pi
     for name in [REQUEST_ID, "x-request-id", "request-id"] {
         // The provider's own id is the provider's own.
         if name == REQUEST_ID || (leaders.is_some() && head.headers.get(name) == leaders.as_ref()) {
-            head.insert_header(name, ctx.request_id.as_str())?;
+            head.insert_header(name, &*ctx.request_id)?;
         }
     }
     head.insert_header(DEDUP, HeaderValue::from_static("follower"))?;

@@ -101,7 +101,7 @@ pub struct KeepAlive {
     pub text: &'static [u8],
     pub every: Duration,
     pub content_type: &'static str,
-    pub request_id: String,
+    pub request_id: Arc<str>,
 }
 
 impl Gate {
@@ -328,7 +328,7 @@ impl Downstream {
             head.insert_header(header::CONTENT_TYPE, keep_alive.content_type)?;
             head.insert_header(header::CACHE_CONTROL, "no-cache")?;
             head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
-            head.insert_header(super::reply::REQUEST_ID, keep_alive.request_id.as_str())?;
+            head.insert_header(super::reply::REQUEST_ID, &*keep_alive.request_id)?;
             self.inner.write_response_header(Box::new(head)).await?;
         }
         self.inner.write_response_body(text, false).await

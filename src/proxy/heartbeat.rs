@@ -174,7 +174,7 @@ async fn complete(shared: &Arc<Shared>, served: &Arc<Served>, asked: &Asked, tok
     };
     let Some(held) = held else { return Answer::Full };
     let id = shared.new_id(now);
-    let request_id = id.to_string();
+    let request_id: Arc<str> = id.to_string().into();
     let call = Arc::new(call);
     let making = Making {
         snapshot: &served.snapshot,

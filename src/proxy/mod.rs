@@ -5,6 +5,7 @@
 
 mod admission;
 mod context;
+mod cork;
 mod dedup;
 mod dispatch;
 mod downstream;
@@ -27,6 +28,7 @@ pub mod tokens;
 pub mod upkeep;
 mod waiting;
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +36,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
+use pingora::protocols::tls::ALPN;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -41,6 +46,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 pub use context::Ctx;
 pub use state::{Served, Shared};
 
+use self::cork::Cork;
 use crate::exchange::Refusal;
 use crate::telemetry::access_log;
 
@@ -64,6 +70,9 @@ impl ProxyHttp for Gateway {
         Box::new(Ctx::new(self.shared.clone()))
     }
 
+    /// None: Pingora would add one for compression, which an answer passes through untouched but not for nothing.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         admission::request(session, ctx).await
     }
@@ -81,6 +90,20 @@ impl ProxyHttp for Gateway {
         dispatch::head(session, head, ctx)
     }
 
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        _: bool,
+        peer: &HttpPeer,
+        socket: RawFd,
+        _: Option<&Digest>,
+        ctx: &mut Box<Ctx>,
+    ) -> Result<()> {
+        // A connection of HTTP/2 may have others' frames to send.
+        ctx.cork = if peer.options.alpn == ALPN::H1 { Cork::put(socket) } else { None };
+        Ok(())
+    }
+
     async fn request_body_filter(
         &self,
         _: &mut Session,
@@ -88,8 +111,13 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
+        let cork = ctx.cork.take();
         if let (true, Some(current)) = (end, &ctx.current) {
-            *body = Some(current.attempt.body.clone());
+            let whole = current.attempt.body.clone();
+            *body = Some(match cork {
+                Some(cork) => cork.until_written(whole),
+                None => whole,
+            });
         }
         Ok(())
     }

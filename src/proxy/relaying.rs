@@ -15,7 +15,7 @@ use super::reply::{self, REQUEST_ID};
 use super::state::{Served, Shared};
 use crate::dialect::{Asked, anthropic};
 use crate::exchange::call::DEDUP;
-use crate::exchange::{Aside, Attempt, Form, Refusal, Relay, Sent, allowance, estimate};
+use crate::exchange::{Aside, Attempt, Candidate, Form, Refusal, Relay, Sent, allowance, estimate};
 use crate::ir::{Fault, FaultKind};
 use crate::policy::price;
 
@@ -204,28 +204,29 @@ pub fn name_attempts(head: &mut ResponseHeader, ctx: &Ctx) {
 fn name_call(headers: &mut HeaderMap, ctx: &Ctx) {
     let Some(current) = &ctx.current else { return };
     let attempt = &current.attempt;
-    let target = &attempt.candidate.target.target;
-    let mut put = |name: &HeaderName, value: &str| {
-        // Fails only for what no header can hold; these are ids of ours and names from the configuration.
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
+    let Candidate { model, target, .. } = &attempt.candidate;
+    let [provider, target] = &target.said;
+    for (name, value) in [(&names::MODEL, &model.said), (&names::PROVIDER, provider), (&names::TARGET, target)] {
+        if let Some(value) = value {
+            headers.insert(name, value.clone());
         }
-    };
-    put(&names::REQUEST, &ctx.request_id);
-    put(&names::MODEL, &attempt.candidate.model.name);
-    put(&names::PROVIDER, &target.provider.id);
-    put(&names::TARGET, &target.id);
-    if !attempt.losses.is_empty() {
-        put(&names::LOSS, &attempt.losses.header());
+    }
+    // Fails only for what no header can hold, and these are ids of ours and names of members.
+    if let Ok(id) = HeaderValue::from_str(&ctx.request_id) {
+        headers.entry(own_request_id(ctx)).or_insert_with(|| id.clone());
+        headers.insert(&names::REQUEST, id);
+    }
+    if !attempt.losses.is_empty()
+        && let Ok(losses) = HeaderValue::from_str(&attempt.losses.header())
+    {
+        headers.insert(&names::LOSS, losses);
     }
     headers.insert(&names::CACHE, HeaderValue::from_static("off"));
     headers.insert(&names::ROUTE, route(ctx, attempt));
-    headers.insert(&names::ATTEMPTS, ctx.attempts.into());
+    let attempts = if ctx.attempts == 1 { HeaderValue::from_static("1") } else { ctx.attempts.into() };
+    headers.insert(&names::ATTEMPTS, attempts);
     if ctx.flight.is_some() {
         headers.insert(DEDUP, HeaderValue::from_static("leader"));
-    }
-    if let Ok(id) = HeaderValue::from_str(&ctx.request_id) {
-        headers.entry(own_request_id(ctx)).or_insert(id);
     }
 }
 
@@ -346,10 +347,10 @@ fn error_answer(body: &mut Option<Bytes>, ctx: &mut Ctx) -> Result<()> {
             }
             None => Box::new(ResponseHeader::build(502, None)?),
         };
-        head.insert_header(REQUEST_ID, &ctx.request_id)?;
+        head.insert_header(REQUEST_ID, &*ctx.request_id)?;
         let own = own_request_id(ctx);
         if !head.headers.contains_key(own) {
-            head.insert_header(own.clone(), &ctx.request_id)?;
+            head.insert_header(own.clone(), &*ctx.request_id)?;
         }
         if let (None, Some(wait)) = (head.headers.get(header::RETRY_AFTER), refusal.retry_after()) {
             head.insert_header(header::RETRY_AFTER, wait.as_secs_f64().ceil() as u64)?;

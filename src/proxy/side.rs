@@ -77,7 +77,7 @@ pub struct Errand {
     pub served: Arc<Served>,
     pub id: Id,
     /// `id` as text.
-    pub request_id: String,
+    pub request_id: Arc<str>,
     /// Of whom the call came.
     pub dialect: Dialect,
     pub call: Arc<Call>,

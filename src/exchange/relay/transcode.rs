@@ -154,7 +154,7 @@ impl TransGather {
 /// Names the answer and its model where the provider did not (Bedrock, Cohere).
 fn complete(response: &mut Response<'_>, terms: &Terms) {
     if response.id.is_empty() {
-        response.id = terms.answer_id.clone().into();
+        response.id = terms.answer_id().to_owned().into();
     }
     if response.model.is_empty() {
         response.model = terms.target.target.model.clone().into();
@@ -228,7 +228,7 @@ fn show(
     let event = match event {
         Event::Start { id, model, created, service_tier, fingerprint, extras } if id.is_empty() || model.is_empty() => {
             whole = Event::Start {
-                id: named(id, &terms.answer_id),
+                id: named(id, terms.answer_id()),
                 model: named(model, &terms.target.target.model),
                 created: *created,
                 service_tier: service_tier.clone(),
