@@ -18,7 +18,7 @@
 //! | A-5 to A-7, A-21 | `connect` | a dropped SYN: a listener whose kernel drops what arrives |
 //! | A-8 to A-13 | `stream` | |
 //! | A-14, A-17 to A-19, A-27 | `answer` | A-17: we ask for no encoding; what is packed all the same is gone around, not unpacked |
-//! | A-20 | none | TLS faults: what Pingora refuses is refused before a byte of a request is sent; not injected yet |
+//! | A-20 | `tls` | TLS 1.0: the bytes of such a server's first answer; the library at hand cannot speak the rest |
 //! | A-22 | none | HTTP/2 faults of providers: not injected yet |
 //! | A-23 | `names` | a preloaded library in the place of the resolver |
 //! | A-24 to A-26, A-28 | `health` | |
@@ -38,6 +38,7 @@ mod health;
 mod names;
 mod status;
 mod stream;
+mod tls;
 
 /// How often something is done in the cases that repeat one: `PORTOLAN_FAULTS` multiplies it, 1 where it is not set.
 fn scaled(count: usize) -> usize {
