@@ -132,10 +132,13 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>>
         }
         let mut current = Dispatched::new(attempt, renewed);
         match reach(&mut current, &ctx.shared, &ctx.served).await {
-            Ok(peer) => {
+            Ok(mut peer) => {
+                let first_by = if current.attempt.terms.call.stream { timeouts.first_byte } else { timeouts.answer };
+                // While Pingora writes a body it reads nothing, and no clock of the stand-in runs: a provider that
+                // takes nothing must not hold the call for longer than one that answers nothing.
+                let write = peer.options.write_timeout.map_or(first_by, |longest| longest.min(first_by));
+                peer.options.write_timeout = Some(write);
                 if let Some(gate) = &ctx.gate {
-                    let first_by =
-                        if current.attempt.terms.call.stream { timeouts.first_byte } else { timeouts.answer };
                     gate.begin(Instant::now() + first_by, timeouts.idle);
                 }
                 ctx.current = Some(current);
@@ -296,7 +299,7 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut error: Box<Error>, r
     let empty = *error.etype() == downstream::EMPTY_ANSWER;
     let told = told.or_else(|| if empty { relaying::bare_error(ctx) } else { None });
     let answered = ctx.current.as_ref().is_some_and(|current| current.attempt.status != 0);
-    if told.is_none() && !own_clock && reused && !answered && renew(ctx) {
+    if told.is_none() && !own_clock && !answered && untaken(&error, reused) && renew(ctx) {
         error.set_retry(true);
         return error;
     }
@@ -420,7 +423,20 @@ fn exhausted(ctx: &Ctx) -> Refusal {
     }
 }
 
-/// A pooled connection that the provider had closed already: the same attempt once more on a new one.
+/// Whether the provider never took a request on, so that sending it once more is no second attempt; `reused`: it went
+/// over a pooled connection, which may have been closed already.
+///
+/// Over HTTP/2 the provider says so itself: streams above the last one that a GOAWAY names, and those reset with
+/// REFUSED_STREAM, were not processed (RFC 9113, section 8.7); any other reset may have cost money.
+fn untaken(error: &Error, reused: bool) -> bool {
+    match error.root_cause().downcast_ref::<h2::Error>() {
+        Some(told) if told.is_remote() => told.is_go_away() || told.reason() == Some(h2::Reason::REFUSED_STREAM),
+        Some(told) => reused && told.is_io(),
+        None => reused && !matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout),
+    }
+}
+
+/// The same attempt once more, on a connection of its own.
 fn renew(ctx: &mut Ctx) -> bool {
     match ctx.current.take() {
         Some(current) if !current.renewed => {
@@ -436,6 +452,8 @@ fn renew(ctx: &mut Ctx) -> bool {
 
 /// Why an attempt broke; `answered`: a head had come.
 pub fn classify(error: &Error, answered: bool) -> Fault {
+    // A stream that the provider ended, by the rules of HTTP/2.
+    let ended = error.root_cause().downcast_ref::<h2::Error>().is_some_and(h2::Error::is_remote);
     let (kind, message) = match error.etype() {
         kind if *kind == downstream::FIRST_BYTE_TIMEOUT => {
             (FaultKind::Timeout, "The provider did not begin its answer in time.")
@@ -447,7 +465,7 @@ pub fn classify(error: &Error, answered: bool) -> Fault {
         ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
             (FaultKind::Timeout, "The provider did not answer in time.")
         }
-        ErrorType::InvalidHTTPHeader | ErrorType::H2Error | ErrorType::InvalidH2 | ErrorType::H2Downgrade => {
+        ErrorType::InvalidHTTPHeader | ErrorType::H2Error | ErrorType::InvalidH2 | ErrorType::H2Downgrade if !ended => {
             (FaultKind::Garbage, "The provider's answer is not valid HTTP.")
         }
         _ if answered => (FaultKind::Truncated, "The provider's answer ended before it was complete."),

@@ -31,6 +31,8 @@ mod frames;
 #[cfg(test)]
 mod gateway;
 #[cfg(test)]
+mod h2;
+#[cfg(test)]
 mod heartbeat;
 #[cfg(test)]
 mod hedging;

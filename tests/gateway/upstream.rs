@@ -154,6 +154,21 @@ impl Shared {
 
 impl Upstream {
     pub fn start(script: impl Fn(&Attempt) -> Reply + Send + Sync + 'static) -> Upstream {
+        Upstream::serving(script, |Line { stream, number, shared }| {
+            Peer { stream, unread: Vec::new(), number, current: 0, shared }.serve();
+        })
+    }
+
+    /// One that speaks another protocol on its connections.
+    pub fn speaking(serve: impl Fn(Line) + Send + Sync + 'static) -> Upstream {
+        Upstream::serving(|_| panic!("it has no script"), serve)
+    }
+
+    fn serving(
+        script: impl Fn(&Attempt) -> Reply + Send + Sync + 'static,
+        serve: impl Fn(Line) + Send + Sync + 'static,
+    ) -> Upstream {
+        let serve = Arc::new(serve);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -172,11 +187,10 @@ impl Upstream {
                 }
                 let Ok(stream) = stream else { continue };
                 let number = serving.connections.fetch_add(1, Ordering::SeqCst);
-                let serving = Arc::clone(&serving);
+                let (shared, serve) = (Arc::clone(&serving), Arc::clone(&serve));
                 serving.open.fetch_add(1, Ordering::SeqCst);
                 thread::spawn(move || {
-                    let shared = Arc::clone(&serving);
-                    Peer { stream, unread: Vec::new(), number, current: 0, shared: serving }.serve();
+                    serve(Line { stream, number, shared: Arc::clone(&shared) });
                     shared.open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
@@ -258,6 +272,43 @@ impl Drop for Upstream {
         self.shared.stopped.store(true, Ordering::SeqCst);
         // Wakes the accepting thread.
         let _ = TcpStream::connect(self.addr);
+    }
+}
+
+/// A connection, and the journal of the provider that it is to.
+pub struct Line {
+    pub stream: TcpStream,
+    /// Counts from 0.
+    pub number: usize,
+    shared: Arc<Shared>,
+}
+
+impl Line {
+    /// Puts a request into the journal.
+    pub fn note(&self, path: &str, body: Vec<u8>) -> Attempt {
+        let mut journal = self.shared.journal();
+        let attempt = Attempt {
+            number: journal.len(),
+            connection: self.number,
+            method: "POST".to_owned(),
+            path: path.to_owned(),
+            headers: Vec::new(),
+            body,
+            at: Instant::now(),
+            gone: None,
+            sent: Vec::new(),
+            sent_bytes: 0,
+        };
+        journal.push(attempt.clone());
+        self.shared.changed.notify_all();
+        attempt
+    }
+
+    /// Some of that request's answer was sent.
+    pub fn sent(&self, number: usize, bytes: &[u8]) {
+        let mut journal = self.shared.journal();
+        journal[number].sent_bytes += bytes.len();
+        journal[number].sent.extend_from_slice(bytes);
     }
 }
 

@@ -1,5 +1,7 @@
 //! providers that cannot be reached, or that keep silent.
 
+use std::net::TcpListener;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::case::{Outcome, QUICK, Setting, figure, good, silent, words};
@@ -58,6 +60,32 @@ fn a_06_a_provider_that_accepts_and_never_answers_is_given_one_attempt() {
         one.wait("its peer leaving", Duration::from_secs(3), |seen| seen.iter().all(|attempt| attempt.gone.is_some()));
         case.close();
     }
+}
+
+#[test]
+fn a_06_a_provider_that_takes_no_body_is_given_up_as_one_that_does_not_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    crate::wire::narrow(&listener, 4096);
+    let addr = listener.local_addr().unwrap();
+    // Accepts, and reads nothing.
+    thread::spawn(move || {
+        listener.incoming().flatten().take(2).collect::<Vec<_>>().iter().for_each(|_| thread::park())
+    });
+    let two = good(Voice::Chat);
+    let case =
+        Setting::new().nowhere("alias", Voice::Chat, &addr.to_string()).up("backup", Voice::Chat, &two).chain().start();
+    let big = "x".repeat(16 << 20);
+    for stream in [false, true] {
+        let told = case.ask_with(Caller::Chat, "alias", stream, |body| body["user"] = big.as_str().into());
+        told.whole_from("backup", 2);
+        assert!(told.took < Duration::from_secs(6), "{:?}", told.took);
+        figure(
+            "A-6",
+            &format!("takes no body, stream: {stream}: limit 1 s, answered by the fallback after {:?}", told.took),
+        );
+        case.keep(told);
+    }
+    case.close();
 }
 
 #[test]

@@ -19,7 +19,7 @@
 //! | A-8 to A-13 | `stream` | |
 //! | A-14, A-17 to A-19, A-27 | `answer` | A-17: we ask for no encoding; what is packed all the same is gone around, not unpacked |
 //! | A-20 | `tls` | TLS 1.0: the bytes of such a server's first answer; the library at hand cannot speak the rest |
-//! | A-22 | none | HTTP/2 faults of providers: not injected yet |
+//! | A-22 | `h2` | a script of frames on a plain port, by prior knowledge; two calls through TLS and ALPN; a full connection may be offered by Pingora, and the call waits |
 //! | A-23 | `names` | a preloaded library in the place of the resolver |
 //! | A-24 to A-26, A-28 | `health` | |
 //! | B-1 to B-12 | `clients` | B-3: a half-close is taken for a close; B-7: replay by key is the provider's to offer |
@@ -34,6 +34,7 @@ mod case;
 mod clients;
 mod connect;
 mod failover;
+mod h2;
 mod health;
 mod names;
 mod status;

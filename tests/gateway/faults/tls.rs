@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::case::{ANSWER, Case, Outcome, Setting, Told, figure, good, judge, words};
 use crate::callers::Caller;
@@ -261,11 +261,18 @@ fn beside(case: &Case, upstream: &Upstream, streams: usize) -> Told {
 /// The log says why there was no connection, and the metrics count so many attempts that came to nothing for TLS.
 #[track_caller]
 fn refusal_is_told(case: &Case, provider: &str, cause: &str, times: usize) {
-    let logs = case.gateway.logs();
-    let target = format!("{provider}/");
-    let lines: Vec<_> = logs.lines().filter(|line| line.contains("no connection to a provider")).collect();
-    let told: Vec<_> = lines.iter().filter(|line| line.contains(&target) && line.contains(cause)).collect();
-    assert_eq!(told.len(), times, "{provider}: {cause}: {lines:#?}");
+    let (target, what) = (format!("{provider}/"), "no connection to a provider");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    // The log is written behind the calls.
+    loop {
+        let logs = case.gateway.logs();
+        let told = logs.lines().filter(|line| [what, &target, cause].iter().all(|part| line.contains(part))).count();
+        if told == times {
+            break;
+        }
+        assert!(told < times && Instant::now() < deadline, "{provider}: {cause}: {told} of {times}:\n{logs}");
+        thread::sleep(Duration::from_millis(20));
+    }
     let labels = [format!("provider=\"{provider}\""), "outcome=\"tls\"".to_owned()];
     let counted = case.gateway.metric("portolan_attempts_total", &[labels[0].as_str(), labels[1].as_str()]);
     assert_eq!(counted, times as f64, "{provider}");
