@@ -98,6 +98,17 @@ pub fn day(world: &World, way: Way, seed: u64) -> Outcome {
     outcome
 }
 
+/// An hour in which nothing works.
+pub fn outage(seed: u64) -> Outcome {
+    let world = World::dark();
+    let snapshot = snapshot(&world, 0, &["dark"]);
+    let mut sim = Sim::new(&world, &snapshot, Way::Plan(Strategy::Weighted), seed, "weighted");
+    // Until then what was saved up is spent.
+    sim.since = 60 * SECOND;
+    sim.run(3_600 * SECOND, &[10.0], |_| 1.0);
+    sim.outcome
+}
+
 /// An hour in which one of five tenants asks for twenty times what there is.
 pub fn flood(seed: u64) -> Vec<Tenant> {
     let world = World::narrow();
@@ -190,6 +201,8 @@ struct Sim<'w> {
     /// When the next look for room is due.
     looks: u64,
     rules: Rules,
+    /// Calls and tries count from then on.
+    since: u64,
     outcome: Outcome,
     /// Asked and served.
     tenants: Vec<(u64, u64)>,
@@ -221,6 +234,7 @@ impl<'w> Sim<'w> {
             queue: Queue::default(),
             looks: u64::MAX,
             rules: snapshot.queue,
+            since: 0,
             outcome: Outcome::default(),
         }
     }
@@ -274,7 +288,7 @@ impl<'w> Sim<'w> {
     }
 
     fn arrive(&mut self, tenant: usize) {
-        self.outcome.calls += 1;
+        self.outcome.calls += u64::from(self.now >= self.since);
         self.tenants[tenant].0 += 1;
         let number = self.coming.usize(..self.calls.len());
         // Half of the answers are short.
@@ -371,7 +385,7 @@ impl<'w> Sim<'w> {
         let now = self.now;
         let Some(job) = &mut self.jobs[place] else { return };
         let Some((target, _)) = job.attempt else { return };
-        self.outcome.tries += 1;
+        self.outcome.tries += u64::from(now >= self.since);
         job.begun = now;
         // The oracle knows what chance brings.
         let chance = self.way != Way::Oracle;

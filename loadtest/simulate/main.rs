@@ -4,7 +4,7 @@
 //! learns is the real code: `Plan`, `Held`, `Queue` and all below them, given a clock and dice of its own. Beside the
 //! strategies run a blind choice, which knows nothing and learns nothing, and an oracle, which knows at each moment who
 //! is well and has room, and takes the cheapest. Then one tenant floods a narrow provider, and the others are to get their
-//! parts all the same. The last line says whether it is all as promised; so does the exit code.
+//! parts all the same. And for an hour nothing works, in which calls must not multiply. The last line says whether it is all as promised; so does the exit code.
 
 #![expect(
     clippy::print_stdout,
@@ -28,6 +28,8 @@ use world::World;
 const COST: f64 = 10.0;
 /// Less than this part of the calls answered is not the oracle's success, in percent.
 const SUCCESS: f64 = 99.9;
+/// Most attempts a call while nothing works, from the second minute on.
+const ATTEMPTS: f64 = 1.1005;
 /// Least index of fairness (Jain, Chiu and Hawe, 1984).
 const FAIR: f64 = 0.95;
 
@@ -54,11 +56,16 @@ fn main() -> ExitCode {
     for tenant in &flood {
         println!("{:<16} {:>9} {:>9} {:>9.3}", tenant.name, tenant.asked, tenant.served, tenant.of_share());
     }
+    let dark = engine::outage(seed);
+    let attempts = dark.tries as f64 / dark.calls as f64;
+    println!("\n{:<16} {:>9} {:>9} {:>9}", "outage", "calls", "tries", "a call");
+    println!("{:<16} {:>9} {:>9} {:>9.3}", "all of them", dark.calls, dark.tries, attempts);
     let jain = fairness(flood.iter().map(engine::Tenant::of_share));
     let above = balanced.above(&oracle);
     let good = above <= COST && balanced.success() >= SUCCESS && oracle.success() >= SUCCESS && jain >= FAIR;
+    let good = good && attempts <= ATTEMPTS;
     println!(
-        "\nsimulate: {} calls a strategy, balanced costs {above:+.1} % of the oracle and answers {:.2} % ({:.2} %; random {:+.1} %, {:.2} %), fairness {jain:.3}: {}",
+        "\nsimulate: {} calls a strategy, balanced costs {above:+.1} % of the oracle and answers {:.2} % ({:.2} %; random {:+.1} %, {:.2} %), fairness {jain:.3}, {attempts:.3} attempts a call in an outage: {}",
         oracle.calls,
         balanced.success(),
         oracle.success(),

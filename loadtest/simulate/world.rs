@@ -114,6 +114,16 @@ impl World {
         world
     }
 
+    /// All providers of the day, and none of them works.
+    pub fn dark() -> World {
+        let mut world = World::day();
+        for (place, real) in world.real.iter_mut().enumerate() {
+            real.rpm = None;
+            real.spells = vec![(0.0, 24.0, if place % 2 == 0 { Spell::Errors } else { Spell::Down })];
+        }
+        world
+    }
+
     pub fn state(&self) -> State {
         State { buckets: self.real.iter().map(|real| (real.rpm.map_or(0.0, |(rpm, _)| rpm), 0)).collect() }
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::policy::{Live, queue};
+use crate::policy::{Live, queue, retry};
 use crate::provider::Timeouts;
 use crate::wire::yaml::Node;
 
@@ -19,7 +19,7 @@ use super::providers::{Account, is_id};
 use super::routing::{self, Routing};
 use super::rules;
 use super::snapshot::{
-    CostInBody, Currency, Explain, Index, Key, Limits, Log, Retry, Rulebook, Snapshot, tracing_level::Level,
+    CostInBody, Currency, Explain, Index, Key, Limits, Log, On, Retry, Rulebook, Snapshot, tracing_level::Level,
 };
 use super::value::{Decimal, Size, Span};
 use super::{Catalogue, Known, Outside, beside};
@@ -68,6 +68,8 @@ impl Build<'_> {
         let (listen, admin, sandbox) = self.addresses(&file);
         let timeouts = self.timeouts(&file.timeouts, DEFAULT_TIMEOUTS, &Route::default().key("timeouts"));
         self.routing = self.routing(&file.routing, &file.providers);
+        let retry = self.retry(&file.retry, Retry::default(), &Route::default().key("retry"));
+        self.routing.retry = retry;
         let mut index = Index { files, ..Index::default() };
 
         let mut accounts = BTreeMap::new();
@@ -100,7 +102,6 @@ impl Build<'_> {
             calls: written.calls.unwrap_or(1_000),
             bytes: written.bytes.map_or(16 << 20, |size| size.0),
         });
-        let retry = self.retry(&file.retry);
         let currencies = self.currencies(&file.currencies);
         let state_dir = file.state_dir.unwrap_or_else(|| "/var/lib/portolan".to_owned());
         if state_dir.is_empty() {
@@ -117,6 +118,7 @@ impl Build<'_> {
             threads: file.threads,
             limits,
             retry,
+            budget: self.live.overall_budget(),
             queue: queue::Rules {
                 size: file.queue.size.unwrap_or(256),
                 wait: file.queue.wait.map_or(Duration::from_secs(30), |span| span.0),
@@ -381,18 +383,37 @@ impl Build<'_> {
         limits
     }
 
-    fn retry(&mut self, written: &file::Retry) -> Retry {
-        let route = Route::default().key("retry");
+    /// What is said of further attempts, where some of it is written anew.
+    pub fn retry(&mut self, written: &file::Retry, base: Retry, route: &Route) -> Retry {
+        let span = |own: Option<Span>, other| own.map_or(other, |span| span.0);
+        let on = written.on.as_ref().map_or(base.on, |on| On {
+            refusal: on.contains(&file::RetryOn::Refusal),
+            content_filter: on.contains(&file::RetryOn::ContentFilter),
+        });
+        let budget = written.budget.unwrap_or_default();
+        if budget.ratio.is_some_and(|ratio| ratio.0 > 100 * 1_000_000_000 || ratio.0 % 1_000_000 != 0) {
+            self.wrong(
+                &route.key("budget").key("ratio"),
+                "write 100 or less, with three digits after the point at most",
+            );
+        }
         let retry = Retry {
-            tries: written.tries.unwrap_or(2),
-            total_tries: written.total_tries.unwrap_or(6),
-            pause: written.pause.map_or(Duration::from_millis(250), |span| span.0),
-            max_pause: written.max_pause.map_or(Duration::from_secs(8), |span| span.0),
-            cooldown: written.cooldown.map_or(Duration::from_secs(10), |span| span.0),
-            failures: written.failures.unwrap_or(3),
+            tries: written.tries.unwrap_or(base.tries),
+            total_tries: written.total_tries.unwrap_or(base.total_tries),
+            pause: span(written.pause, base.pause),
+            max_pause: span(written.max_pause, base.max_pause),
+            fallback_pause: span(written.fallback_pause, base.fallback_pause),
+            on,
+            budget: retry::Rules {
+                ratio: budget.ratio.map_or(base.budget.ratio, |ratio| ratio.0 / 1_000_000),
+                per_minute: budget.per_minute.unwrap_or(base.budget.per_minute),
+                burst: budget.burst.unwrap_or(base.budget.burst),
+            },
+            cooldown: span(written.cooldown, base.cooldown),
+            failures: written.failures.unwrap_or(base.failures),
         };
-        if retry.max_pause < retry.pause {
-            self.wrong(&route, "`max_pause` is shorter than `pause`: raise it or lower the other");
+        if retry.max_pause < retry.pause && (written.pause.is_some() || written.max_pause.is_some()) {
+            self.wrong(route, "`max_pause` is shorter than `pause`: raise it or lower the other");
         }
         retry
     }

@@ -337,6 +337,12 @@ pub struct Model {
     /// Models to go on with, in order, when every target failed.
     #[serde(default)]
     pub fallback: Vec<String>,
+    /// The model that answers when nothing else can: also where a request or a key has fallbacks of its own, and before any
+    /// target is troubled that is known to fail.
+    pub last_resort: Option<String>,
+    /// What differs from the `retry` of all models.
+    #[serde(default)]
+    pub retry: Retry,
     /// Refuses a call that a target could not serve without loss, and names what would be lost.
     #[serde(default)]
     pub strict: bool,
@@ -515,7 +521,8 @@ pub struct Timeouts {
     pub total: Option<Span>,
 }
 
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+/// Further attempts: how many, when, and on what.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
     /// Tries at one target before the next one, the first included. Default 2.
@@ -528,11 +535,43 @@ pub struct Retry {
     pub pause: Option<Span>,
     /// Default 8s.
     pub max_pause: Option<Span>,
+    /// Pause before another target is tried, with jitter. Default 0s.
+    pub fallback_pause: Option<Span>,
+    /// What else sends a call to another target: the model declines (refusal), a filter refuses the request or withholds
+    /// the answer (content_filter). Default: nothing, the caller is told.
+    pub on: Option<Vec<RetryOn>>,
+    /// How many further attempts there may be, in proportion to the calls.
+    pub budget: Option<RetryBudget>,
     /// How long a failing target is left alone when it does not say how long. Default 10s.
     pub cooldown: Option<Span>,
     /// Failures in a row that bring the cooldown. Default 3.
     #[schemars(range(min = 1, max = 1000))]
     pub failures: Option<u32>,
+}
+
+/// Calls that are answered, and yet not as was wished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryOn {
+    /// The model declines before it has said anything, or in a whole answer.
+    Refusal,
+    /// A filter refuses the request, or withholds the answer before anything of it was said.
+    ContentFilter,
+}
+
+/// Bounds further attempts, for each model and (ten times the floor and the burst) for all together. When it is spent,
+/// only targets that are well are gone on to; otherwise the caller is told the failure at once.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetryBudget {
+    /// Further attempts that a call earns. Default 0.1: under a lasting outage there are 1.1 attempts a call.
+    pub ratio: Option<Decimal>,
+    /// Attempts a minute where calls are too few to earn as many. Default 6.
+    #[schemars(range(max = 1_000_000))]
+    pub per_minute: Option<u64>,
+    /// Attempts that can be saved up. Default 10.
+    #[schemars(range(max = 1_000_000))]
+    pub burst: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -46,6 +46,7 @@ impl Build<'_> {
             let dedup = self.dedup(written, &route);
             let any = own.connect.or(own.first_byte).or(own.answer).or(own.idle).or(own.total).is_some();
             let timeouts = self.timeouts(own, timeouts, &route.key("timeouts"));
+            let retry = self.retry(&written.retry, self.routing.retry, &route.key("retry"));
             if !targets.is_empty() || written.targets.is_empty() {
                 let shares = Shares::new(targets.iter().map(|target| target.target.weight));
                 let lacks = targets.iter().fold(Lacks::default(), |all, one| all.or(Lacks::of(&one.target.abilities)));
@@ -64,6 +65,9 @@ impl Build<'_> {
                     shadow,
                     usual: self.live.model(name),
                     fallback: Vec::new(),
+                    last_resort: None,
+                    retry,
+                    budget: self.live.budget(name),
                     strict: written.strict,
                     timeouts: any.then_some(timeouts),
                 };
@@ -92,6 +96,7 @@ impl Build<'_> {
                     && (file.models.contains_key(*other) || index.implicit.contains_key(*other))
             };
             model.fallback = written.fallback.iter().filter(live).cloned().collect();
+            model.last_resort = written.last_resort.iter().find(live).cloned();
             index.names.push(model.name.clone());
             models.insert(model.name.clone(), Arc::new(model));
         }
@@ -223,6 +228,9 @@ impl Build<'_> {
             shadow: None,
             usual: self.live.model(name),
             fallback: Vec::new(),
+            last_resort: None,
+            retry: self.routing.retry,
+            budget: self.live.budget(name),
             strict: false,
             timeouts: None,
         }
@@ -313,6 +321,16 @@ impl Build<'_> {
                 } else if file.models.get(other).is_some_and(|model| model.targets.is_empty()) {
                     self.wrong(&route, "rules lead from this model to others: name those that have targets");
                 }
+            }
+        }
+        for (name, model) in &file.models {
+            let Some(other) = &model.last_resort else { continue };
+            let route = Route::default().key("models").key(name).key("last_resort");
+            if other == name {
+                self.wrong(&route, "a model cannot be its own last resort: name another");
+            } else if !self.known.model(other) && !self.implicit(other, accounts, index) {
+                let hint = did_you_mean(other, self.known.models.iter().map(String::as_str));
+                self.wrong(&route, format!("no model is called `{other}`: add it under `models`.{hint}"));
             }
         }
         for circle in circles(&file.models) {

@@ -17,7 +17,7 @@ use super::build::Build;
 use super::file;
 use super::problem::{Route, did_you_mean};
 use super::providers::is_id;
-use super::snapshot::{Beat, PricedTarget, Seat, Split};
+use super::snapshot::{Beat, PricedTarget, Retry, Seat, Split};
 
 /// What a model goes by that says nothing itself.
 #[derive(Debug, Default)]
@@ -31,6 +31,8 @@ pub(super) struct Routing {
     pub heartbeats: BTreeMap<String, Arc<Heartbeat>>,
     /// Of each provider's credentials.
     pub limits: BTreeMap<String, Limits>,
+    /// Further attempts.
+    pub retry: Retry,
 }
 
 /// What a model says of one of its targets.
@@ -64,6 +66,7 @@ impl Build<'_> {
             home,
             heartbeats: self.heartbeats(providers),
             limits: providers.iter().map(|(id, provider)| (id.clone(), limits(provider.limits))).collect(),
+            retry: Retry::default(),
         }
     }
 
@@ -180,7 +183,7 @@ impl Build<'_> {
             limits: limits(target.limits),
             tier: target.tier.unwrap_or(if tiered { 1 } else { listed }),
             arm,
-            others: written.targets.len() > 1 || !written.fallback.is_empty(),
+            others: written.targets.len() > 1 || !written.fallback.is_empty() || written.last_resort.is_some(),
             heartbeat: self.beat(target.heartbeat.as_ref(), provider, &id, route),
         }
     }

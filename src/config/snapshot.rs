@@ -24,7 +24,7 @@ use crate::policy::route::hedge::{Hedge, Hedges};
 use crate::policy::route::shadow::Shadow;
 use crate::policy::route::{Average, Rules, Shares, Strategy, Vitals};
 use crate::policy::rules::Rule;
-use crate::policy::{Account, auth, queue, quota};
+use crate::policy::{Account, auth, queue, quota, retry};
 use crate::provider::{Provider, Target, Timeouts};
 
 #[derive(Debug)]
@@ -40,7 +40,10 @@ pub struct Snapshot {
     /// Worker threads of the data plane; `None`: one a core.
     pub threads: Option<usize>,
     pub limits: Limits,
+    /// Where a model says nothing else.
     pub retry: Retry,
+    /// Further attempts of all models together. Outlives this snapshot.
+    pub budget: Arc<retry::Budget>,
     /// Of the lines of calls that wait for room.
     pub queue: queue::Rules,
     /// Where callers are whose key does not say: a place in [`PricedTarget::distances`].
@@ -168,10 +171,46 @@ pub struct Retry {
     /// First pause; doubles, with full jitter, up to `max_pause`.
     pub pause: Duration,
     pub max_pause: Duration,
+    /// Pause before another target is tried.
+    pub fallback_pause: Duration,
+    /// What else sends a call to another target.
+    pub on: On,
+    pub budget: retry::Rules,
     /// How long a target that failed is left alone when nothing says how long.
     pub cooldown: Duration,
     /// Failures in a row that bring the cooldown.
     pub failures: u32,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry {
+            tries: 2,
+            total_tries: 6,
+            pause: Duration::from_millis(250),
+            max_pause: Duration::from_secs(8),
+            fallback_pause: Duration::ZERO,
+            on: On::default(),
+            budget: retry::Rules::default(),
+            cooldown: Duration::from_secs(10),
+            failures: 3,
+        }
+    }
+}
+
+/// What counts as a failure although a provider calls it an answer, or the caller's own fault.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct On {
+    /// The model declines.
+    pub refusal: bool,
+    /// A filter refuses the request or withholds the answer.
+    pub content_filter: bool,
+}
+
+impl On {
+    pub fn any(self) -> bool {
+        self.refusal || self.content_filter
+    }
 }
 
 /// Where `cost_usd` and `cached` are put into bodies.
@@ -238,6 +277,11 @@ pub struct Model {
     pub usual: Arc<Average>,
     /// Models to go on with when every target failed, in order.
     pub fallback: Vec<String>,
+    /// The model for when nothing else can answer.
+    pub last_resort: Option<String>,
+    pub retry: Retry,
+    /// Its further attempts. Outlives this snapshot.
+    pub budget: Arc<retry::Budget>,
     /// A lasting loss refuses the call.
     pub strict: bool,
     /// Overrides of the providers' own. Only `total` is of use here; for an attempt see [`PricedTarget::timeouts`].

@@ -23,6 +23,7 @@ const SHIPPED: [(&str, &str); 11] = [
     ("conf/quickstart.yaml", QUICKSTART),
     ("conf/portolan.yaml", include_str!("../../conf/portolan.yaml")),
     ("conf/examples/laptop.yaml", include_str!("../../conf/examples/laptop.yaml")),
+    ("conf/examples/failover.yaml", include_str!("../../conf/examples/failover.yaml")),
     ("conf/examples/team.yaml", include_str!("../../conf/examples/team.yaml")),
     ("conf/examples/azure.yaml", include_str!("../../conf/examples/azure.yaml")),
     ("conf/examples/vertex.yaml", include_str!("../../conf/examples/vertex.yaml")),

@@ -299,7 +299,7 @@ impl Attempt {
                 estimated,
             ));
         }
-        (facts.content || facts.whole || self.abandoned).then(|| estimate(facts.pieces))
+        (facts.content || facts.whole || facts.declined || self.abandoned).then(|| estimate(facts.pieces))
     }
 
     /// What was lost so far, on the way there and back.

@@ -33,7 +33,7 @@ pub use call::{Call, Controls, Earlier, Said};
 pub use decide::{Circumstances, Decision, Verdict, decide};
 pub use held::Held;
 pub use plan::{Candidate, Plan, Step, Why, attribute};
-pub use refusal::Refusal;
+pub use refusal::{Refusal, Tried};
 pub use relay::{Form, Relay, Sent, Terms};
 
 use crate::config::Snapshot;

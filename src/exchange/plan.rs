@@ -6,6 +6,7 @@
 //! provider has asked for itself, a time to be left alone, is kept to.
 
 mod look;
+mod onward;
 mod why;
 
 pub use look::{Look, Standing};
@@ -16,13 +17,15 @@ use std::time::Duration;
 
 use super::held::{self, Cooled, Held, Ready};
 use super::needs::Needs;
+use super::refusal::Tried;
 use super::{Call, Decision, Refusal, affinity};
 use crate::config::Snapshot;
 use crate::config::snapshot::{Key, Lacks, Model, PricedTarget, Retry};
-use crate::ir::{Fault, FaultKind};
+use crate::ir::Fault;
 use crate::policy::Moment;
 use crate::policy::coalesce::Coalesce;
 use crate::policy::queue::Urgency;
+use crate::policy::retry::Budget;
 use crate::policy::route::affinity::{By, Hash, draw};
 use crate::policy::route::hedge::{Hedge, Hedges};
 use crate::policy::route::shadow::{self, Shadow};
@@ -60,6 +63,10 @@ pub struct Plan {
     fallback: Vec<Arc<Model>>,
     /// What rules chose.
     decision: Decision,
+    /// For when nothing else can answer; its number follows the fallbacks'.
+    last_resort: Option<Arc<Model>>,
+    /// Nothing else is to be tried any more.
+    only_last: bool,
     home: Option<usize>,
     /// Of the asked model.
     arm: Option<usize>,
@@ -82,6 +89,14 @@ pub struct Plan {
     /// The call's bound as it was given, for the message.
     pub total: Duration,
     retry: Retry,
+    /// Further attempts of all models together.
+    overall: Arc<Budget>,
+    /// A further attempt was not made because the budget is spent.
+    spent: bool,
+    /// An attempt failed that may have had its effects at the provider all the same, and another one was made.
+    repeated: bool,
+    /// Attempts that failed, in order.
+    failures: Vec<Tried>,
     last: Option<Fault>,
     /// Where they are to be told.
     looks: Option<Vec<Look>>,
@@ -136,6 +151,10 @@ impl Plan {
             }
             (None, None, None) => chain(&asked.fallback),
         };
+        // Who asks for no other model gets none.
+        let none = call.controls.fallback.as_ref().is_some_and(Vec::is_empty);
+        let last_resort =
+            asked.last_resort.as_ref().filter(|_| !none).and_then(|name| find(snapshot, key, name).ok()).cloned();
         let arm = asked.split.as_ref().map(|split| {
             let drawn = if split.by.is_empty() {
                 random().checked_rem(split.sum).unwrap_or(0)
@@ -144,12 +163,15 @@ impl Plan {
             };
             split.arm(drawn)
         });
+        let retry = asked.retry;
         let mut plan = Plan {
             call: call.clone(),
             key: key.clone(),
             asked,
             fallback,
             decision,
+            last_resort,
+            only_last: false,
             home: key.home.or(snapshot.home),
             arm,
             needs: None,
@@ -162,7 +184,11 @@ impl Plan {
             started: now.mono,
             deadline: 0,
             total: Duration::ZERO,
-            retry: snapshot.retry,
+            retry,
+            overall: snapshot.budget.clone(),
+            spent: false,
+            repeated: false,
+            failures: Vec::new(),
             last: None,
             looks: None,
         };
@@ -183,7 +209,7 @@ impl Plan {
         if self.wait > self.left(now) || self.left(now).is_zero() {
             return Step::Over(self.over_time());
         }
-        if self.tried >= self.retry.total_tries {
+        if self.tried >= self.retry.total_tries && !self.only_last {
             return Step::Over(self.exhausted());
         }
         if self.looks.is_some() {
@@ -197,6 +223,8 @@ impl Plan {
                 }
                 if self.tried == 0 {
                     self.bound(&candidate.model, &candidate.target);
+                    self.asked.budget.earn(&self.retry.budget, now.mono);
+                    self.overall.earn(&self.retry.budget.overall(), now.mono);
                 }
                 self.tries_here += 1;
                 self.tried += 1;
@@ -215,36 +243,6 @@ impl Plan {
     pub fn unfit(&mut self) {
         self.tried = self.tried.saturating_sub(1);
         self.skip();
-    }
-
-    /// The current try failed. Whether there is another one to make.
-    pub fn failed(&mut self, fault: Fault, now: Moment, random: u64) -> bool {
-        let more = self.tried < self.retry.total_tries;
-        let others = self.others(now.mono);
-        let retry_same = fault.kind.may_retry_same() && self.tries_here < self.retry.tries;
-        let go_on = if more && held::blames_credential(fault.kind) && self.has_another_credential(now.mono) {
-            self.again = true;
-            true
-        } else if retry_same && more && !(others && fault.retry_after.is_some()) {
-            let pause = route::pause(self.tries_here, self.retry.pause, self.retry.max_pause, random);
-            // A stated time is waited out if the call has that long; otherwise trying sooner would be hammering.
-            let wait = fault.retry_after.map_or(pause, |stated| pause.max(stated));
-            if wait <= self.left(now).min(self.retry.max_pause.max(PATIENCE)) {
-                self.wait = wait;
-                self.again = true;
-                true
-            } else {
-                self.skip();
-                others
-            }
-        } else if others && more && fault.kind.may_try_another() {
-            self.skip();
-            true
-        } else {
-            false
-        };
-        self.last = Some(fault);
-        go_on && !self.left(now).is_zero()
     }
 
     /// The name of the model that was asked for.
@@ -345,27 +343,6 @@ impl Plan {
         Cooling { failures: self.retry.failures, pause: self.retry.cooldown }
     }
 
-    /// The refusal that tells why nothing is left.
-    pub fn exhausted(&self) -> Refusal {
-        match self.last.clone() {
-            Some(fault) => Refusal::Failed { fault, tried: self.tried },
-            None => Refusal::Failed {
-                fault: Fault::new(FaultKind::Connect, "No target could be tried."),
-                tried: self.tried,
-            },
-        }
-    }
-
-    pub fn over_time(&self) -> Refusal {
-        Refusal::Deadline { seconds: self.total.as_secs_f64(), last: self.last.clone() }
-    }
-
-    /// The refusal of a call that no target has room for before that moment.
-    pub fn resting(&self, until: u64, limited: bool, now: Moment) -> Refusal {
-        let wait = if until == u64::MAX { 1_000_000 } else { until.saturating_sub(now.mono) };
-        Refusal::Resting { retry_after: Duration::from_micros(wait), limited }
-    }
-
     /// Sets the deadline by the target that the call begins with.
     fn bound(&mut self, model: &Model, target: &PricedTarget) {
         let configured = model.timeouts.unwrap_or(target.timeouts).total;
@@ -390,26 +367,23 @@ impl Plan {
         let tokens = self.tokens();
         let several = self.know_needs();
         let mut stated: Option<(u64, bool)> = None;
+        let last = self.fallback.len() + 1;
         for able in [true, false] {
-            for number in 0..=self.fallback.len() {
-                for _ in 0..CLAIMS {
-                    let Some((place, why)) = self.choose(number, able, now, tokens, random) else { break };
-                    let Some((model, target)) = self.at(number, place) else { break };
-                    if let Some(held) = Held::take(target, now, tokens, random) {
-                        let candidate = Candidate { model: model.clone(), target: target.clone(), why };
-                        self.current = Some((number, place));
-                        return Found::Target(candidate, held);
-                    }
-                }
+            if let Some(found) = (0..last).find_map(|number| self.claim(number, able, now, tokens, random)) {
+                return found;
             }
             // None is ready: which of them is soonest, and what keeps it?
-            let (mut full, mut resting): (Option<u64>, Option<(u64, usize, usize)>) = (None, None);
+            let (mut full, mut full_last) = (None::<u64>, None::<u64>);
+            let mut resting: Option<(u64, usize, usize)> = None;
             for (number, place) in self.places() {
                 let Some(target) = self.open(number, place).filter(|target| self.is_able(target) == able) else {
                     continue;
                 };
                 match held::ready(target, now, tokens) {
                     Ready::Now => {}
+                    Ready::Full { until } if number == last => {
+                        full_last = Some(full_last.map_or(until, |other: u64| other.min(until)))
+                    }
                     Ready::Full { until } => full = Some(full.map_or(until, |other| other.min(until))),
                     Ready::Resting { until, stated: true, limited } => {
                         if stated.is_none_or(|(other, _)| until < other) {
@@ -426,15 +400,22 @@ impl Plan {
             if let Some(until) = full {
                 return Found::Full { until };
             }
+            if let Some(found) = self.claim(last, able, now, tokens, random) {
+                return found;
+            }
             if let Some((_, number, place)) = resting
                 && let Some((model, target)) = self.at(number, place)
             {
                 let held = Held::force(target, now, tokens, random);
                 let strategy = self.rules(model).strategy;
-                let why = Why { strategy, of: model.targets.len(), resting: true, ..Why::default() };
+                let last_resort = number == last;
+                let why = Why { strategy, of: model.targets.len(), resting: true, last_resort, ..Why::default() };
                 let candidate = Candidate { model: model.clone(), target: target.clone(), why };
                 self.current = Some((number, place));
                 return Found::Target(candidate, held);
+            }
+            if let Some(until) = full_last {
+                return Found::Full { until };
             }
             if !several {
                 break;
@@ -448,9 +429,9 @@ impl Plan {
 
     /// Finds out what the call needs, where there is a choice. Says whether there is.
     fn know_needs(&mut self) -> bool {
-        let several = !self.fallback.is_empty() || self.asked.targets.len() > 1;
+        let several = !self.fallback.is_empty() || self.last_resort.is_some() || self.asked.targets.len() > 1;
         if several && self.needs.is_none() {
-            let models = std::iter::once(&self.asked).chain(&self.fallback);
+            let models = std::iter::once(&self.asked).chain(&self.fallback).chain(&self.last_resort);
             let lacks = models.fold(Lacks::default(), |lacks, model| lacks.or(model.lacks));
             self.needs = Some(Needs::of(&self.call, lacks));
         }
@@ -474,6 +455,27 @@ impl Plan {
             (Strategy::Nearest, home) => home.and_then(|home| target.distances.get(home)).copied().unwrap_or(0),
             _ => target.tier,
         }
+    }
+
+    /// A target of that model which is ready, claimed.
+    fn claim(
+        &mut self,
+        number: usize,
+        able: bool,
+        now: u64,
+        tokens: u64,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Option<Found> {
+        for _ in 0..CLAIMS {
+            let (place, why) = self.choose(number, able, now, tokens, random)?;
+            let (model, target) = self.at(number, place)?;
+            if let Some(held) = Held::take(target, now, tokens, random) {
+                let candidate = Candidate { model: model.clone(), target: target.clone(), why };
+                self.current = Some((number, place));
+                return Some(Found::Target(candidate, held));
+            }
+        }
+        None
     }
 
     /// A choice among the targets of a model that are ready.
@@ -513,7 +515,8 @@ impl Plan {
         })?;
         let arm = model.targets.get(chosen.place).and_then(|target| target.arm).filter(|_| model.split.is_some());
         let of = model.targets.len();
-        let why = Why { strategy: rules.strategy, score: chosen.score, of, arm, by, resting: false };
+        let last_resort = number > self.fallback.len();
+        let why = Why { strategy: rules.strategy, score: chosen.score, of, arm, by, resting: false, last_resort };
         Some((chosen.place, why))
     }
 
@@ -536,6 +539,7 @@ impl Plan {
     fn model(&self, number: usize) -> Option<&Arc<Model>> {
         match number.checked_sub(1) {
             None => Some(&self.asked),
+            Some(number) if number == self.fallback.len() => self.last_resort.as_ref(),
             Some(number) => self.fallback.get(number),
         }
     }
@@ -548,16 +552,14 @@ impl Plan {
     /// All targets by model and place.
     fn places(&self) -> impl Iterator<Item = (usize, usize)> + use<'_> {
         let count = |number| self.model(number).map_or(0, |model| model.targets.len());
-        (0..=self.fallback.len()).flat_map(move |number| (0..count(number)).map(move |place| (number, place)))
+        (0..=self.fallback.len() + 1).flat_map(move |number| (0..count(number)).map(move |place| (number, place)))
     }
 
     /// The target of a place, if the call may go there and has not been there.
     fn open(&self, number: usize, place: usize) -> Option<&Arc<PricedTarget>> {
         let (_, target) = self.at(number, place)?;
-        let open = !self.done.contains(&(number, place))
-            && self.in_region(target)
-            && self.has_attributes(target)
-            && self.decision.allows(target);
+        let barred = self.done.contains(&(number, place)) || (self.only_last && number <= self.fallback.len());
+        let open = !barred && self.in_region(target) && self.has_attributes(target) && self.decision.allows(target);
         open.then_some(target)
     }
 
@@ -596,22 +598,6 @@ impl Plan {
         Refusal::NoAttributes { attributes: wanted.map(String::as_str).collect::<Vec<_>>().join(", ") }
     }
 
-    /// Whether another target than the current one may be tried: one that has not asked to be left alone, and has room.
-    fn others(&self, now: u64) -> bool {
-        let tokens = self.tokens();
-        self.places().filter(|at| Some(*at) != self.current).any(|(number, place)| {
-            self.open(number, place).is_some_and(|target| {
-                !matches!(held::ready(target, now, tokens), Ready::Full { .. } | Ready::Resting { stated: true, .. })
-            })
-        })
-    }
-
-    fn has_another_credential(&self, now: u64) -> bool {
-        let current = self.current.and_then(|(number, place)| self.at(number, place));
-        current
-            .is_some_and(|(_, target)| target.seats.len() > 1 && held::ready(target, now, self.tokens()) == Ready::Now)
-    }
-
     /// Which line it waits in where nothing has room: the model, and the targets of it that it may go to, where not all.
     pub fn line(&self) -> (String, u64) {
         let bound = |names: &[String]| !names.is_empty();
@@ -637,15 +623,6 @@ impl Plan {
     fn short(&self, until: u64, now: Moment) -> bool {
         let wait = Duration::from_micros(until.saturating_sub(now.mono));
         wait <= self.left(now).min(self.retry.max_pause.max(PATIENCE))
-    }
-
-    fn skip(&mut self) {
-        if let Some(current) = self.current.take() {
-            self.done.push(current);
-        }
-        self.again = false;
-        self.tries_here = 0;
-        self.wait = Duration::ZERO;
     }
 }
 

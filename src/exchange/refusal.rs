@@ -1,10 +1,14 @@
 //! Every way to say no, in one list: what class of error the caller's SDK sees, and a sentence that tells what to do.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::dialect::{Asked, ErrorClass, ErrorShape, Inbound, Unsayable};
 use crate::ir::{Fault, FaultKind, Losses};
 use crate::wire::json::{Invalid, clip};
+
+/// Attempts that are listed to the caller.
+pub const MOST_TOLD: usize = 12;
 
 /// We do not answer this call, or no provider could.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,15 +97,37 @@ pub enum Refusal {
         seconds: f64,
         last: Option<Fault>,
     },
-    /// Every target was tried.
+    /// No other target is to be tried; what was, as far as it is worth telling.
     Failed {
         fault: Fault,
-        tried: u32,
+        tried: Vec<Tried>,
     },
     /// Ours.
     Bug {
         what: &'static str,
     },
+}
+
+/// An attempt that failed, as callers may know it: no address, no credential, no provider's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// The target's name, as in `x-portolan-target`.
+    pub target: String,
+    pub kind: FaultKind,
+    /// Of the provider's answer.
+    pub status: Option<u16>,
+}
+
+/// As `openai/gpt-5.6: 503 overloaded`.
+impl fmt::Display for Tried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.target)?;
+        f.write_str(": ")?;
+        if let Some(status) = self.status {
+            write!(f, "{status} ")?;
+        }
+        f.write_str(self.kind.name())
+    }
 }
 
 impl Refusal {
@@ -281,8 +307,11 @@ impl Refusal {
             Refusal::Deadline { seconds, last: Some(fault) } => {
                 format!("No answer within the call's deadline of {seconds} s; the last attempt failed: {}", told(fault))
             }
-            Refusal::Failed { fault, tried: 1 } => told(fault),
-            Refusal::Failed { fault, tried } => format!("{} (after {tried} attempts)", told(fault)),
+            Refusal::Failed { fault, tried } if tried.len() < 2 => told(fault),
+            Refusal::Failed { fault, tried } => {
+                let list = tried.iter().take(MOST_TOLD).map(Tried::to_string).collect::<Vec<_>>().join(", ");
+                format!("{} (after {} attempts: {list})", told(fault), tried.len())
+            }
             Refusal::Bug { what } => format!(
                 "Something went wrong inside the gateway ({what}). It has been recorded under this request's id."
             ),
@@ -295,7 +324,10 @@ impl Refusal {
             Refusal::Draining | Refusal::LedgerUnavailable | Refusal::StoreUnavailable => Some(Duration::from_secs(1)),
             Refusal::Overloaded { retry_after } | Refusal::Resting { retry_after, .. } => Some(*retry_after),
             Refusal::Failed { fault, .. } => match fault.kind {
-                FaultKind::RateLimited => Some(fault.retry_after.unwrap_or(Duration::from_secs(1))),
+                // Where nobody says how long, programs that come back at once would only add to the trouble.
+                FaultKind::RateLimited | FaultKind::Connect | FaultKind::Tls | FaultKind::Overloaded => {
+                    Some(fault.retry_after.unwrap_or(Duration::from_secs(1)))
+                }
                 _ => fault.retry_after,
             },
             _ => None,
@@ -385,7 +417,9 @@ fn told(fault: &Fault) -> String {
 
 fn class_of(kind: FaultKind) -> ErrorClass {
     match kind {
-        FaultKind::BadRequest | FaultKind::ContextLength | FaultKind::ContentFilter => ErrorClass::InvalidRequest,
+        FaultKind::BadRequest | FaultKind::ContextLength | FaultKind::ContentFilter | FaultKind::Refusal => {
+            ErrorClass::InvalidRequest
+        }
         FaultKind::TooLarge => ErrorClass::TooLarge,
         FaultKind::NotFound => ErrorClass::NotFound,
         FaultKind::RateLimited => ErrorClass::RateLimit,
@@ -423,7 +457,7 @@ mod tests {
     fn a_providers_credential_trouble_is_not_the_callers() {
         let mut fault = Fault::new(FaultKind::Authentication, "Incorrect API key provided: sk-abc");
         fault.status = Some(401);
-        let refusal = Refusal::Failed { fault, tried: 1 };
+        let refusal = Refusal::Failed { fault, tried: Vec::new() };
         assert_eq!(refusal.status(), 502);
         assert!(!refusal.message().contains("sk-abc"));
     }
@@ -438,7 +472,7 @@ mod tests {
         ] {
             let mut fault = Fault::new(kind, "x");
             fault.status = Some(status);
-            assert_eq!(Refusal::Failed { fault, tried: 1 }.status(), want);
+            assert_eq!(Refusal::Failed { fault, tried: Vec::new() }.status(), want);
         }
     }
 
@@ -452,15 +486,17 @@ mod tests {
         ] {
             let mut fault = Fault::new(kind, "x");
             fault.code = Some(theirs.to_owned());
-            assert_eq!(Refusal::Failed { fault, tried: 1 }.code(), Some(want));
+            assert_eq!(Refusal::Failed { fault, tried: Vec::new() }.code(), Some(want));
         }
     }
 
     #[test]
     fn a_rate_limit_always_says_how_long() {
-        let refusal = Refusal::Failed { fault: Fault::new(FaultKind::RateLimited, "slow down"), tried: 2 };
+        let one = |target: &str, kind, status| Tried { target: target.into(), kind, status };
+        let tried = vec![one("a/m", FaultKind::Connect, None), one("b/m", FaultKind::RateLimited, Some(429))];
+        let refusal = Refusal::Failed { fault: Fault::new(FaultKind::RateLimited, "slow down"), tried };
         assert_eq!(refusal.status(), 429);
         assert_eq!(refusal.retry_after(), Some(Duration::from_secs(1)));
-        assert_eq!(refusal.message(), "slow down (after 2 attempts)");
+        assert_eq!(refusal.message(), "slow down (after 2 attempts: a/m: connect, b/m: 429 rate_limited)");
     }
 }

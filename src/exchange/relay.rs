@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::{Call, Refusal};
 use crate::config::Snapshot;
-use crate::config::snapshot::{CostInBody, PricedTarget};
+use crate::config::snapshot::{CostInBody, On, PricedTarget};
 use crate::dialect::{Asked, Inbound, Outbound, Seen, Shown, Sniffer, StreamDecoder, StreamEncoder};
 use crate::ir::{Collector, Event, Fault, FaultKind, Losses, Origin, Response, Usage};
 use crate::policy::price::{self, Nano};
@@ -19,10 +19,12 @@ use crate::wire::frames::{self, FrameError, Framing};
 use crate::wire::sse;
 
 mod count;
+mod declined;
 mod passthrough;
 mod restated;
 mod transcode;
 
+use declined::Declining;
 use passthrough::{PassStream, PassWhole};
 use transcode::{TransGather, TransStream, TransWhole};
 
@@ -58,6 +60,9 @@ pub struct Facts {
     pub losses: Losses,
     /// The error event has been handed out.
     pub ended_in_error: bool,
+    /// The answer is none, as its operator sees it.
+    pub declined: bool,
+    declining: Declining,
 }
 
 enum Mode {
@@ -189,6 +194,17 @@ impl Relay {
         Relay { mode, facts: Facts::default() }
     }
 
+    /// Takes an answer that declines for a failure, as far as the operator wants it.
+    pub fn heed(&mut self, on: On, terms: &Terms) {
+        if !on.any() {
+            return;
+        }
+        self.facts.declining = Declining::new(on);
+        if let Mode::PassStream(pass) = &mut self.mode {
+            pass.heed(terms.outbound.stream(), on);
+        }
+    }
+
     /// What the caller's answer is made of.
     pub fn form(&self, terms: &Terms) -> Form {
         let cost_added = terms.snapshot.cost_in_body == CostInBody::Always;
@@ -261,7 +277,7 @@ impl Relay {
                 let mut bytes = before.unwrap_or_default();
                 if !told {
                     let mut joined = bytes.to_vec();
-                    let refusal = Refusal::Failed { fault: fault.clone(), tried: 1 };
+                    let refusal = Refusal::Failed { fault: fault.clone(), tried: Vec::new() };
                     joined.extend_from_slice(&self.last_words(&refusal, terms));
                     bytes = joined.into();
                 }

@@ -51,8 +51,10 @@ pub enum FaultKind {
     TooLarge,
     /// The prompt is longer than the model's context.
     ContextLength,
-    /// The provider's filter refused the request.
+    /// The provider's filter refused the request, or withheld the answer.
     ContentFilter,
+    /// The model declined.
+    Refusal,
     /// 429: too fast.
     RateLimited,
     /// 429 or 402 for want of credit: waiting does not help.
@@ -66,9 +68,10 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    /// Whether another target, or the same one later, might answer the same request.
+    /// Whether another target, or the same one later, might answer the same request. Where a filter or the model itself
+    /// declines, that is for the operator to say.
     pub fn may_try_another(self) -> bool {
-        !matches!(self, FaultKind::BadRequest | FaultKind::TooLarge | FaultKind::ContentFilter)
+        !matches!(self, FaultKind::BadRequest | FaultKind::TooLarge | FaultKind::ContentFilter | FaultKind::Refusal)
     }
 
     /// Whether the same target is worth another try at once or after a pause.
@@ -94,6 +97,7 @@ impl FaultKind {
                 | FaultKind::TooLarge
                 | FaultKind::ContextLength
                 | FaultKind::ContentFilter
+                | FaultKind::Refusal
                 | FaultKind::NotFound
         )
     }
@@ -131,6 +135,7 @@ impl FaultKind {
             FaultKind::TooLarge => "too_large",
             FaultKind::ContextLength => "context_length",
             FaultKind::ContentFilter => "content_filter",
+            FaultKind::Refusal => "refusal",
             FaultKind::RateLimited => "rate_limited",
             FaultKind::QuotaExhausted => "quota_exhausted",
             FaultKind::Conflict => "conflict",

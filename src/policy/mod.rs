@@ -10,6 +10,7 @@ pub mod price;
 pub mod queue;
 pub mod quota;
 pub mod ration;
+pub mod retry;
 pub mod route;
 pub mod rules;
 
@@ -48,6 +49,8 @@ pub struct Live {
     pulses: DashMap<String, Arc<Pulse>>,
     hedges: DashMap<String, Arc<Hedges>>,
     shadows: DashMap<String, Arc<Running>>,
+    budgets: DashMap<String, Arc<retry::Budget>>,
+    overall: Arc<retry::Budget>,
 }
 
 /// What is known of a credential, for all models or for one: may it, and has it room.
@@ -89,6 +92,16 @@ impl Live {
         found(&self.shadows, name)
     }
 
+    /// A model's budget of further attempts, made on first sight.
+    pub fn budget(&self, name: &str) -> Arc<retry::Budget> {
+        found(&self.budgets, name)
+    }
+
+    /// The budget of all models together.
+    pub fn overall_budget(&self) -> Arc<retry::Budget> {
+        self.overall.clone()
+    }
+
     /// Forgets what no snapshot has any more.
     pub fn forget(&self) {
         self.targets.retain(|_, vitals| Arc::strong_count(vitals) > 1);
@@ -97,6 +110,7 @@ impl Live {
         self.pulses.retain(|_, pulse| Arc::strong_count(pulse) > 1);
         self.hedges.retain(|_, hedges| Arc::strong_count(hedges) > 1);
         self.shadows.retain(|_, running| Arc::strong_count(running) > 1);
+        self.budgets.retain(|_, budget| Arc::strong_count(budget) > 1);
     }
 }
 

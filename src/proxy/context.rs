@@ -29,7 +29,7 @@ use crate::exchange::{Attempt, Call, Plan, Refusal};
 use crate::ir::Fault;
 use crate::policy::Moment;
 use crate::provider::Grant;
-use crate::telemetry::Series;
+use crate::telemetry::{Series, events};
 
 pub struct Ctx {
     pub shared: Arc<Shared>,
@@ -103,12 +103,14 @@ pub struct Dispatched {
     pub renewed: bool,
     /// The body of an error answer, being collected.
     pub error: Option<ErrorBody>,
+    /// Its request was, or is about to be, written to the provider.
+    pub sent: bool,
 }
 
 impl Dispatched {
     /// An attempt that is about to begin.
     pub fn new(attempt: Box<Attempt>, renewed: bool) -> Dispatched {
-        Dispatched { attempt, to: None, credential: None, grant: None, renewed, error: None }
+        Dispatched { attempt, to: None, credential: None, grant: None, renewed, error: None, sent: false }
     }
 
     /// What must not stand in any text that others read.
@@ -192,7 +194,15 @@ impl Ctx {
         self.count_hedge();
         let hopeless = committed || !fault.kind.may_try_another();
         let Some(plan) = &mut self.plan else { return false };
-        self.more = plan.failed(fault, now, fastrand::u64(..)) && !committed;
+        let repeats = current.sent && may_have_worked(&fault);
+        let go_on = if committed { plan.ends_in(fault) } else { plan.failed(fault, now, fastrand::u64(..)) };
+        if go_on && repeats {
+            plan.repeats();
+        }
+        if !go_on && plan.budget_spent() {
+            events::RetryBudgetSpent { request: &self.request_id, model: plan.asked() }.emit(&self.shared.metrics);
+        }
+        self.more = go_on;
         // What was begun beside it may still answer; what was not is armed anew with the next attempt.
         let racing = self.gate.as_ref().is_some_and(|gate| gate.keep_race(!hopeless));
         self.more || racing
@@ -250,6 +260,14 @@ impl Ctx {
         if served && settled.spoke {
             self.outcome.ttft_us = attempt.first.map_or(0, |first| first.since(self.started));
         }
+    }
+}
+
+/// Whether the provider may have done what it was asked though the attempt failed: it did not say that it has not.
+fn may_have_worked(fault: &Fault) -> bool {
+    match fault.status {
+        None => true,
+        Some(status) => status >= 500 && !matches!(status, 503 | 529),
     }
 }
 

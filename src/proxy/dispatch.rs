@@ -190,7 +190,8 @@ pub async fn reach(current: &mut Dispatched, shared: &Shared, served: &Served) -
 
 /// Pingora's `upstream_request_filter`: the attempt's own head in place of the caller's.
 pub fn head(session: &Session, head: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
-    let Some(current) = &ctx.current else { return Ok(()) };
+    let Some(current) = &mut ctx.current else { return Ok(()) };
+    current.sent = true;
     let version = head.version;
     let now = ctx.shared.now().unix_ms / 1_000;
     if let Some(own) = own_head(current, &session.req_header().headers, now)? {

@@ -15,7 +15,7 @@ use super::reply::{self, REQUEST_ID};
 use super::state::{Served, Shared};
 use crate::dialect::{Asked, anthropic};
 use crate::exchange::call::DEDUP;
-use crate::exchange::{Aside, Attempt, Candidate, Form, Refusal, Relay, Sent, allowance, estimate};
+use crate::exchange::{Aside, Attempt, Candidate, Form, Plan, Refusal, Relay, Sent, allowance, estimate};
 use crate::ir::{Fault, FaultKind};
 use crate::policy::price;
 
@@ -28,7 +28,13 @@ pub fn upstream_head(head: &ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     if head.status.is_informational() {
         return Ok(());
     }
-    judge(head, current, &ctx.shared).map_err(|fault| fail(ctx, fault))
+    if let Err(fault) = judge(head, current, &ctx.shared) {
+        return Err(fail(ctx, fault));
+    }
+    if let (Some(relay), Some(plan)) = (&mut current.attempt.relay, &ctx.plan) {
+        relay.heed(plan.declines(ctx.shared.now()), &current.attempt.terms);
+    }
+    Ok(())
 }
 
 /// Takes the head of a provider's answer: from here on there is a relay, or an error body to collect.
@@ -176,8 +182,9 @@ pub fn finish(ctx: &mut Ctx, gone: bool) {
     let Some(current) = &mut ctx.current else { return };
     if let Some(fault) = current.attempt.fault.clone() {
         // The provider failed inside the answer, and the caller was told so in its stream.
-        let refusal = Refusal::Failed { fault: fault.clone(), tried: ctx.attempts };
+        let fallback = Refusal::Failed { fault: fault.clone(), tried: Vec::new() };
         ctx.attempt_failed(fault);
+        let refusal = ctx.plan.as_ref().map_or(fallback, Plan::exhausted);
         ctx.refusal.get_or_insert(refusal);
         return;
     }
@@ -195,10 +202,13 @@ pub fn finish(ctx: &mut Ctx, gone: bool) {
     }
 }
 
-/// Headers that name the call and its attempts.
+/// Headers of a failure that name the call's attempts.
 pub fn name_attempts(head: &mut ResponseHeader, ctx: &Ctx) {
     // Fails only for values that are no header values; these are digits and names from the configuration.
     let _ = head.insert_header("x-portolan-attempts", ctx.attempts);
+    if let Some(story) = ctx.plan.as_ref().and_then(Plan::story) {
+        let _ = head.insert_header("x-portolan-route", story);
+    }
 }
 
 fn name_call(headers: &mut HeaderMap, ctx: &Ctx) {
@@ -258,6 +268,7 @@ fn route(ctx: &Ctx, attempt: &Attempt) -> HeaderValue {
     let again = match attempt.aside {
         _ if attempt.number == 1 => None,
         Some(Aside::Hedge) => Some("hedge"),
+        _ if plan.repeated() => Some("fallback;repeated"),
         _ => Some("fallback"),
     };
     match why.line(&attempt.candidate.model, plan.decision(), again) {

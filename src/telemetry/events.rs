@@ -109,6 +109,19 @@ impl RuleFailed<'_> {
     }
 }
 
+/// A further attempt was not made: there were too many of late.
+pub struct RetryBudgetSpent<'e> {
+    pub request: &'e str,
+    pub model: &'e str,
+}
+
+impl RetryBudgetSpent<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.retries_withheld.with_label_values(&[self.model]).inc();
+        tracing::warn!(request = self.request, model = self.model, "no further attempt: the retry budget is spent");
+    }
+}
+
 /// A target is left alone for a while.
 pub struct TargetCooled<'e> {
     pub target: &'e str,

@@ -30,6 +30,7 @@ pub struct Metrics {
     pub fallbacks: IntCounterVec,
     pub rules: IntCounterVec,
     pub classes: IntCounterVec,
+    pub retries_withheld: IntCounterVec,
     pub tokens: IntCounterVec,
     pub cost: CounterVec,
     pub unpriced: IntCounterVec,
@@ -149,6 +150,12 @@ impl Metrics {
                 "rules_total",
                 "Calls that met a rule, or that it could not be judged for (absent, overflow, divided_by_zero).",
                 &["rule", "outcome"],
+            ),
+            retries_withheld: counters(
+                &registry,
+                "retries_withheld_total",
+                "Further attempts that were not made because the retry budget is spent.",
+                &["model"],
             ),
             tokens: counters(
                 &registry,

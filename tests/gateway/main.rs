@@ -55,6 +55,8 @@ mod refusals;
 #[cfg(test)]
 mod responses;
 #[cfg(test)]
+mod retry;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod routing;

@@ -94,7 +94,7 @@ fn message(error: &Value) -> String {
 
 /// What is wrong with the error that a caller gets, as a body and as an event of a stream.
 fn retold(fault: &Fault, to: Speech) -> Vec<String> {
-    let refusal = Refusal::Failed { fault: fault.clone(), tried: 1 };
+    let refusal = Refusal::Failed { fault: fault.clone(), tried: Vec::new() };
     let inbound = to.dialect().inbound.unwrap();
     let event = String::from_utf8(refusal.event(inbound, &Asked::default(), "id")).unwrap();
     let (name, data) = super::plain::events(&event).remove(0);

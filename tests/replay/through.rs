@@ -123,7 +123,7 @@ impl Way {
             encoder.event(event, &shown(), &mut out, &mut losses);
         });
         if let Some(fault) = passed.fault.clone().or_else(|| passed.broken.clone()) {
-            let refusal = Refusal::Failed { fault, tried: 1 };
+            let refusal = Refusal::Failed { fault, tried: Vec::new() };
             let told = refusal.shaped("id", |shape| encoder.error(shape, &shown(), &mut passed.last_words));
             if !told {
                 passed.last_words = refusal.event(self.to.inbound.unwrap(), &ASKED, "id");

@@ -6,6 +6,7 @@ use super::*;
 use crate::config;
 use crate::dialect::openai_chat;
 use crate::exchange::Said;
+use crate::ir::FaultKind;
 
 const SECOND: u64 = 1_000_000;
 
@@ -142,6 +143,52 @@ fn what_is_full_is_waited_for() {
     assert!(matches!(next(&mut two, SECOND), Err(Step::Wait { until: u64::MAX })));
     drop(held);
     assert!(next(&mut two, SECOND).is_ok());
+}
+
+#[test]
+fn the_last_resort_comes_before_those_that_rest_and_beyond_the_tries_of_a_call() {
+    let models = "  m: { targets: [{ provider: a }, { provider: b }], strategy: priority, last_resort: n, retry: { total_tries: 1 } }\n  n: { targets: [{ provider: c }] }\n";
+    let snapshot = snapshot(models);
+    assert_eq!(way(&mut plan(&snapshot, "", SECOND), SECOND, FaultKind::Conflict), ["a/m", "c/n"]);
+    // Both others rest, or are tried: it comes first.
+    let mut second = plan(&snapshot, "", SECOND);
+    assert_eq!(next(&mut second, SECOND).unwrap().0, "b/m");
+    for target in &snapshot.models["m"].targets {
+        target.vitals.breaker.failed(SECOND, Cooling { failures: 1, pause: Duration::from_secs(60) }, None);
+    }
+    snapshot.models["n"].targets[0].vitals.breaker.succeeded(SECOND);
+    assert_eq!(next(&mut plan(&snapshot, "", SECOND), SECOND).unwrap().0, "c/n");
+}
+
+#[test]
+fn a_spent_budget_leaves_only_what_is_well() {
+    let models = "  m: { targets: [{ provider: a }, { provider: b }], strategy: priority, retry: { budget: { ratio: 0, per_minute: 0, burst: 1 } } }\n";
+    let snapshot = snapshot(models);
+    assert_eq!(way(&mut plan(&snapshot, "", SECOND), SECOND, FaultKind::Server), ["a/m", "b/m"], "b is well");
+    let mut second = plan(&snapshot, "", 2 * SECOND);
+    assert_eq!(way(&mut second, 2 * SECOND, FaultKind::Server).len(), 1, "both rest");
+    assert!(second.budget_spent() && second.story().unwrap().ends_with("retry_budget=spent"));
+    for target in &snapshot.models["m"].targets {
+        target.vitals.breaker.succeeded(2 * SECOND);
+    }
+    for _ in 0..50 {
+        target_worked(&snapshot, 2 * SECOND);
+    }
+    assert_eq!(way(&mut plan(&snapshot, "", 3 * SECOND), 3 * SECOND, FaultKind::Server).len(), 2);
+}
+
+fn target_worked(snapshot: &Snapshot, now: u64) {
+    for target in &snapshot.models["m"].targets {
+        target.vitals.succeeded(now, &route::Answered::default());
+    }
+}
+
+#[test]
+fn an_overflow_goes_where_there_is_more_room() {
+    let models = "  m: { targets: [{ provider: a, abilities: { context: 100 } }, { provider: b, abilities: { context: 100 } }, { provider: c, abilities: { context: 200 } }, { provider: d }], strategy: priority }\n";
+    let snapshot = snapshot(models);
+    // Of the same model at `d` nothing is known, and so nothing is hoped.
+    assert_eq!(way(&mut plan(&snapshot, "", SECOND), SECOND, FaultKind::ContextLength), ["a/m", "c/m"]);
 }
 
 proptest! {

@@ -22,13 +22,15 @@ pub struct Why {
     pub by: Option<By>,
     /// It was to be left alone, but nothing better was there.
     pub resting: bool,
+    /// Its model is the one for when nothing else can answer.
+    pub last_resort: bool,
 }
 
 impl Why {
     /// As in `x-portolan-route`: the strategy with its figure, the arm, rules and class, and what kind of attempt it is after
     /// another (`fallback`, `hedge`).
     pub fn line(&self, model: &Model, decision: &Decision, again: Option<&str>) -> Cow<'static, str> {
-        let plain = self.strategy == Strategy::Weighted && self.arm.is_none() && !self.resting;
+        let plain = self.strategy == Strategy::Weighted && self.arm.is_none() && !self.resting && !self.last_resort;
         if plain && decision.rules.is_empty() && decision.class.is_none() {
             match again {
                 None => return Cow::Borrowed("weighted"),
@@ -75,6 +77,9 @@ impl fmt::Display for Why {
                 _ => {}
             }
             write!(f, ";of={}", self.of)?;
+        }
+        if self.last_resort {
+            f.write_str(";last_resort")?;
         }
         Ok(())
     }

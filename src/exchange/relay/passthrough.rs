@@ -1,5 +1,6 @@
 //! The same dialect on both sides: the provider's bytes are the caller's bytes; usage is found by watching.
 
+use super::declined::Beginning;
 use super::*;
 
 /// A stream passed through. A content chunk is handed on as the same `Bytes`, without an allocation.
@@ -21,6 +22,8 @@ pub struct PassStream {
     depth: usize,
     /// The sniffer checks what it looks at.
     checked: bool,
+    /// Looks for an answer that declines, until content was handed out.
+    beginning: Option<Box<Beginning>>,
 }
 
 impl PassStream {
@@ -42,7 +45,13 @@ impl PassStream {
             most_held,
             tail: Vec::new(),
             ended: false,
+            beginning: None,
         }
+    }
+
+    /// Takes an answer that declines for a failure.
+    pub fn heed(&mut self, decoder: Box<dyn StreamDecoder>, on: On) {
+        self.beginning = Some(Box::new(Beginning::new(decoder, on)));
     }
 
     pub fn chunk(&mut self, chunk: Bytes, end: bool, facts: &mut Facts) -> Result<Option<Bytes>, Box<Broken>> {
@@ -56,6 +65,7 @@ impl PassStream {
         let sniffer = &mut self.sniffer;
         let hide = self.hide_usage;
         let (depth, checked) = (self.depth, self.checked);
+        let beginning = &mut self.beginning;
         let (mut end_at, mut bad_at) = (None, None);
         let mut each = |frame: sse::Frame<'_>| {
             if ended || fault.is_some() {
@@ -68,6 +78,14 @@ impl PassStream {
                 // Neither this event nor what follows it is handed out.
                 fault = Some(not_an_answer("an event is not JSON."));
                 bad_at = Some(watch.frame_start);
+                return;
+            }
+            if let Some(beginning) = beginning
+                && let Some(declined) = beginning.frame(&frame)
+            {
+                // Nothing was handed out, so where it stands does not matter.
+                facts.declined = true;
+                fault = Some(declined);
                 return;
             }
             facts.see(&seen);
@@ -104,7 +122,7 @@ impl PassStream {
         if end && !facts.content {
             return Err(not_an_answer("it has no content.").into());
         }
-        let out = self.hold(out, facts)?;
+        let out = self.hold(out, end, facts)?;
         if end && !facts.whole {
             return Err(Broken::after(truncated(), out));
         }
@@ -112,12 +130,15 @@ impl PassStream {
     }
 
     /// Holds chunks back until content was seen.
-    fn hold(&mut self, out: Bytes, facts: &mut Facts) -> Result<Option<Bytes>, Box<Broken>> {
+    fn hold(&mut self, out: Bytes, end: bool, facts: &mut Facts) -> Result<Option<Bytes>, Box<Broken>> {
         if facts.committed {
+            self.beginning = None;
             return Ok((!out.is_empty()).then_some(out));
         }
         self.held_bytes += out.len();
-        if !facts.content {
+        let over = end || self.ended;
+        let waits = !over && self.beginning.as_ref().is_some_and(|beginning| beginning.waits(facts));
+        if !facts.content || waits {
             if self.held_bytes > self.most_held {
                 return Err(too_large(self.most_held).into());
             }
@@ -229,6 +250,12 @@ impl PassWhole {
         facts.see(&seen);
         if let Some(fault) = seen.fault {
             return Err(fault.into());
+        }
+        if facts.declining.heeds()
+            && let Some(declined) = terms.outbound.decode(&body).ok().and_then(|told| facts.declining.response(&told))
+        {
+            facts.declined = true;
+            return Err(declined.into());
         }
         if !seen.content {
             return Err(not_an_answer("it has no content.").into());

@@ -141,6 +141,7 @@ impl TransGather {
             return Err(truncated().into());
         }
         let mut response = std::mem::take(&mut self.collector).into_response();
+        declined(&response, facts)?;
         complete(&mut response, terms);
         if response.candidates.is_empty() {
             return Err(not_an_answer("it has no content.").into());
@@ -149,6 +150,14 @@ impl TransGather {
         tell(&response, &mut out, facts, terms);
         Ok(Some(out.into()))
     }
+}
+
+/// A whole answer that declines is a failure, where the operator wants it so. What it cost is known all the same.
+fn declined(response: &Response<'_>, facts: &mut Facts) -> Result<(), Fault> {
+    let Some(fault) = facts.declining.response(response) else { return Ok(()) };
+    facts.usage = response.usage.or(facts.usage);
+    facts.declined = true;
+    Err(fault)
 }
 
 /// Names the answer and its model where the provider did not (Bedrock, Cohere).
@@ -161,7 +170,7 @@ fn complete(response: &mut Response<'_>, terms: &Terms) {
     }
 }
 
-fn says_nothing(content: &Content<'_>) -> bool {
+pub(super) fn says_nothing(content: &Content<'_>) -> bool {
     match content {
         Content::Text { text, .. } | Content::Refusal(text) => text.is_empty(),
         Content::Reasoning(thought) => {
@@ -175,6 +184,11 @@ fn says_nothing(content: &Content<'_>) -> bool {
 
 /// Notes what an event tells of the answer.
 fn note(event: &Event<'_>, facts: &mut Facts, fault: &mut Option<Fault>) {
+    if let Some(declined) = facts.declining.event(event) {
+        facts.declined = true;
+        *fault = Some(declined);
+        return;
+    }
     match event {
         // A block that is only announced says nothing yet.
         Event::Open { content, .. } if says_nothing(content) => {}
@@ -223,6 +237,9 @@ fn show(
         return;
     }
     note(event, facts, fault);
+    if fault.is_some() {
+        return;
+    }
     // Some providers name neither the answer nor the model (Bedrock, Cohere).
     let whole;
     let event = match event {
@@ -243,7 +260,6 @@ fn show(
         Event::Usage(usage) if terms.snapshot.cost_in_body != CostInBody::Never => {
             *costs = terms.costs(Some(usage));
         }
-        Event::Fault(_) => return,
         _ => {}
     }
     let shown = Shown { cached: false, costs, now: terms.now, asked: terms.asked() };
@@ -277,6 +293,7 @@ impl TransWhole {
             return Err(terms.outbound.fault(200, &body).into());
         }
         let mut response = terms.outbound.decode(&body).map_err(|error| not_an_answer(&error.to_string()))?;
+        declined(&response, facts)?;
         complete(&mut response, terms);
         if response.candidates.is_empty() {
             return Err(not_an_answer("it has no content.").into());
