@@ -64,6 +64,7 @@ fn terms(include_usage: bool) -> Terms {
         origin: Origin(openai_chat::DIALECT.name),
         same_dialect: true,
         rewritten: false,
+        continues: false,
         request_id: "r".into(),
         answer_id: std::sync::OnceLock::new(),
         call: Arc::new(call),

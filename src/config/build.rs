@@ -367,6 +367,7 @@ impl Build<'_> {
         let limits = Limits {
             body_bytes: bytes("body_bytes", written.body_bytes, 50 << 20),
             answer_bytes: bytes("answer_bytes", written.answer_bytes, 50 << 20),
+            continuation_bytes: bytes("continuation_bytes", written.continuation_bytes, 256 << 10),
             event_bytes: bytes("event_bytes", written.event_bytes, 16 << 20),
             depth: written.depth.unwrap_or(64),
             header_bytes: bytes("header_bytes", written.header_bytes, 64 << 10),
@@ -404,6 +405,7 @@ impl Build<'_> {
             max_pause: span(written.max_pause, base.max_pause),
             fallback_pause: span(written.fallback_pause, base.fallback_pause),
             on,
+            continuation: written.continuation.unwrap_or(base.continuation),
             budget: retry::Rules {
                 ratio: budget.ratio.map_or(base.budget.ratio, |ratio| ratio.0 / 1_000_000),
                 per_minute: budget.per_minute.unwrap_or(base.budget.per_minute),

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::dialect::{Abilities, ReasoningStyle, Streams};
+use crate::dialect::{Abilities, Prefill, ReasoningStyle, Streams};
 
 use super::value::{Address, Decimal, Moment, Sha256, Size, Span};
 
@@ -294,6 +294,9 @@ pub struct Quirks {
     pub no_json_schema: Option<bool>,
     /// How the provider is told to think.
     pub reasoning: Option<ReasoningStyle>,
+    /// Whether a last message of the assistant's is gone on with (`continuation`): none, plain, or marked with
+    /// `prefix: true` (prefix) or `partial: true` (partial). Without, the model is told to go on.
+    pub prefill: Option<Prefill>,
     /// Path and query below base_url in place of the dialect's own; {model} stands for the target's model, {+model} keeps
     /// its slashes, {api_version} is api_version: /openai/deployments/{model}/chat/completions?api-version={api_version}.
     pub path: Option<String>,
@@ -492,6 +495,8 @@ pub struct Limits {
     pub answer_bytes: Option<Size>,
     /// Largest single event of a stream. Default 16MiB.
     pub event_bytes: Option<Size>,
+    /// Longest text of a stream that is remembered so that it can be gone on with (`continuation`). Default 256KiB.
+    pub continuation_bytes: Option<Size>,
     /// Deepest nesting of JSON, both ways. Default 64.
     #[schemars(range(min = 4, max = 256))]
     pub depth: Option<usize>,
@@ -540,6 +545,9 @@ pub struct Retry {
     /// What else sends a call to another target: the model declines (refusal), a filter refuses the request or withholds
     /// the answer (content_filter). Default: nothing, the caller is told.
     pub on: Option<Vec<RetryOn>>,
+    /// A stream that breaks goes on at another target, from the text that was already sent. Default false: the caller is told
+    /// that it broke. A request may say otherwise.
+    pub continuation: Option<bool>,
     /// How many further attempts there may be, in proportion to the calls.
     pub budget: Option<RetryBudget>,
     /// How long a failing target is left alone when it does not say how long. Default 10s.

@@ -63,6 +63,7 @@ fn merged(written: file::Quirks, base: Quirks) -> Quirks {
         no_developer_role: written.no_developer_role.unwrap_or(base.no_developer_role),
         no_json_schema: written.no_json_schema.unwrap_or(base.no_json_schema),
         reasoning: written.reasoning.unwrap_or(base.reasoning),
+        prefill: written.prefill.unwrap_or(base.prefill),
         streams: written.streams.unwrap_or(base.streams),
         path: written.path.or(base.path),
         stream_path: written.stream_path.or(base.stream_path),

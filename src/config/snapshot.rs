@@ -152,6 +152,8 @@ pub struct Limits {
     /// Largest whole (not streamed) answer of a provider, and largest single event of a stream.
     pub answer_bytes: usize,
     pub event_bytes: usize,
+    /// Longest text that a broken stream is gone on with.
+    pub continuation_bytes: usize,
     /// Deepest nesting of JSON, both ways.
     pub depth: usize,
     /// Time to read a request's body whole.
@@ -175,6 +177,8 @@ pub struct Retry {
     pub fallback_pause: Duration,
     /// What else sends a call to another target.
     pub on: On,
+    /// Streams that break are gone on with.
+    pub continuation: bool,
     pub budget: retry::Rules,
     /// How long a target that failed is left alone when nothing says how long.
     pub cooldown: Duration,
@@ -191,6 +195,7 @@ impl Default for Retry {
             max_pause: Duration::from_secs(8),
             fallback_pause: Duration::ZERO,
             on: On::default(),
+            continuation: false,
             budget: retry::Rules::default(),
             cooldown: Duration::from_secs(10),
             failures: 3,

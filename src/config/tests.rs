@@ -19,7 +19,7 @@ mod rules;
 const QUICKSTART: &str = include_str!("../../conf/quickstart.yaml");
 
 /// The shipped files, each with the environment and the files that it needs.
-const SHIPPED: [(&str, &str); 11] = [
+const SHIPPED: [(&str, &str); 12] = [
     ("conf/quickstart.yaml", QUICKSTART),
     ("conf/portolan.yaml", include_str!("../../conf/portolan.yaml")),
     ("conf/examples/laptop.yaml", include_str!("../../conf/examples/laptop.yaml")),

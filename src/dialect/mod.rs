@@ -124,6 +124,11 @@ pub trait Outbound: Send + Sync {
     /// name, renamed and removed members of its quirks, usage asked for in a stream.
     fn splice(&self, body: &[u8], members: &Members, to: &To<'_>, patch: &mut Patch);
 
+    /// Whether and how the model can be given the beginning of its answer.
+    fn prefill(&self, to: &To<'_>) -> Prefill {
+        to.quirks.prefill
+    }
+
     /// An observer of one answer that is passed through.
     fn sniffer(&self) -> Box<dyn Sniffer>;
 }
@@ -244,6 +249,12 @@ pub trait Inbound: Send + Sync {
 
     /// An encoder for one streamed answer.
     fn stream(&self, asked: &Asked<'_>) -> Box<dyn StreamEncoder>;
+
+    /// Whether an encoder that has followed a passed-through stream can write the rest of it: nothing in it refers to ids
+    /// that the provider made.
+    fn takes_over(&self) -> bool {
+        true
+    }
 
     /// Writes an error body.
     fn error(&self, error: &ErrorShape<'_>, out: &mut Vec<u8>);
@@ -384,6 +395,8 @@ pub struct Quirks {
     pub no_json_schema: bool,
     /// How the provider is told to think.
     pub reasoning: ReasoningStyle,
+    /// Whether a last message of the assistant's is gone on with, and how it is marked.
+    pub prefill: Prefill,
     /// Path and query below the base URL in place of the dialect's own ([`template`]).
     pub path: Option<String>,
     /// The same for streams; where there is none, `path` serves both.
@@ -418,6 +431,32 @@ impl Streams {
             Streams::AsAsked => caller,
             Streams::Always => true,
             Streams::Never => false,
+        }
+    }
+}
+
+/// How a model is given the beginning of its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Prefill {
+    /// Not at all.
+    #[default]
+    None,
+    /// As the last message.
+    Plain,
+    /// As the last message, with `prefix: true` (Mistral, DeepSeek's beta).
+    Prefix,
+    /// As the last message, with `partial: true` (Moonshot, Qwen).
+    Partial,
+}
+
+impl Prefill {
+    /// The member that marks the message.
+    pub fn member(self) -> Option<&'static str> {
+        match self {
+            Prefill::None | Prefill::Plain => None,
+            Prefill::Prefix => Some("prefix"),
+            Prefill::Partial => Some("partial"),
         }
     }
 }
@@ -514,8 +553,8 @@ impl ErrorClass {
 }
 
 /// Members of a request body that are Portolan's own: read by the exchange, never sent to a provider.
-pub const CONTROLS: [&str; 9] =
-    ["fallback", "cache", "timeout", "tags", "routing", "region", "attributes", "priority", "strict"];
+pub const CONTROLS: [&str; 10] =
+    ["fallback", "cache", "timeout", "tags", "routing", "region", "attributes", "priority", "strict", "continuation"];
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::relay::{Facts, Terms};
-use super::{Call, Candidate, Held, Refusal, Relay};
+use super::{Call, Candidate, Held, Refusal, Relay, Resume, resume};
 use crate::config::Snapshot;
 use crate::dialect::words::Teller;
 use crate::dialect::{Dialect, To, Unsayable, template};
@@ -49,6 +49,8 @@ pub struct Attempt {
     pub losses: Losses,
     /// Set when the attempt has failed.
     pub fault: Option<Fault>,
+    /// It goes on with a stream that broke.
+    pub continues: bool,
     /// What it is made for, where that is not a call's own answer.
     pub aside: Option<Aside>,
     /// We left while the provider was at work: what it was given to read counts, though nobody heard what came of it.
@@ -110,6 +112,21 @@ impl Attempt {
     /// # Errors
     /// [`Unfit`] says whether another candidate may do.
     pub fn prepare(making: &Making<'_>, candidate: Candidate, held: Held) -> Result<Attempt, Unfit> {
+        let mut attempt = Attempt::going_on(making, None, candidate, held)?;
+        attempt.terms.continues = false;
+        Ok(attempt)
+    }
+
+    /// The same for an attempt whose stream can be gone on with if it breaks, or that goes on with one.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn going_on(
+        making: &Making<'_>,
+        resume: Option<&Resume>,
+        candidate: Candidate,
+        held: Held,
+    ) -> Result<Attempt, Unfit> {
         let Making { snapshot, caller, call, .. } = *making;
         let target = &candidate.target.target;
         let provider = &target.provider;
@@ -152,7 +169,11 @@ impl Attempt {
             let done = counting.encode(&request, &to, &mut body, &mut losses);
             encoded(&request, &mut losses, done)?;
             body.into()
-        } else if same_dialect && to.stream == call.stream && outbound.fits(&call.body, &call.members, &to) {
+        } else if resume.is_none()
+            && same_dialect
+            && to.stream == call.stream
+            && outbound.fits(&call.body, &call.members, &to)
+        {
             for name in &provider.quirks.refuses {
                 if call.members.get(&call.body, name).is_some() {
                     losses.dropped(name.clone());
@@ -175,10 +196,14 @@ impl Attempt {
                 let message = "nothing is said: every message is empty".to_owned();
                 return Err(Unfit::Request(Refusal::Invalid(Invalid { path, message })));
             }
+            let mark = resume.and_then(|resume| resume.seam.ask(&mut request, outbound.prefill(&to)));
             let mut body = Vec::with_capacity(call.body.len() + 512);
             let done = outbound.encode(&request, &to, &mut body, &mut losses);
             encoded(&request, &mut losses, done)?;
-            body.into()
+            match mark {
+                Some(mark) => resume::marked(body, mark, snapshot.limits.depth).into(),
+                None => body.into(),
+            }
         };
         for name in &call.controls.unheeded {
             losses.dropped(*name);
@@ -193,14 +218,18 @@ impl Attempt {
             None => template::path(outbound, &to, &mut path),
         }
 
+        let wished = call.controls.continuation.unwrap_or(candidate.model.retry.continuation);
+        let continues = wished && call.stream && !call.count;
+        let passes = same_dialect && !call.array && resume.is_none() && (!continues || inbound.takes_over());
         let terms = Terms {
             snapshot: snapshot.clone(),
             target: candidate.target.clone(),
             inbound,
             outbound,
             origin: Origin(provider.dialect.name),
-            same_dialect: same_dialect && !call.array,
+            same_dialect: passes,
             rewritten,
+            continues,
             request_id: making.request_id.clone(),
             answer_id: OnceLock::new(),
             call: call.clone(),
@@ -221,6 +250,7 @@ impl Attempt {
             relay: None,
             losses,
             fault: None,
+            continues: resume.is_some(),
             aside: None,
             abandoned: false,
             taken: None,
@@ -261,7 +291,8 @@ impl Attempt {
     /// The caller's tags, the arm that the target is in, and what the attempt is made for beside the call's own way.
     fn tags<'a>(&self, call: &'a Call) -> Cow<'a, [(String, String)]> {
         let tags = &call.controls.tags;
-        let own = [("arm", self.candidate.arm()), ("side", self.aside.map(Aside::name))];
+        let continued = self.continues.then_some("true");
+        let own = [("arm", self.candidate.arm()), ("side", self.aside.map(Aside::name)), ("continued", continued)];
         if own.iter().all(|(_, value)| value.is_none()) {
             return Cow::Borrowed(tags);
         }

@@ -73,6 +73,8 @@ pub struct Controls {
     pub session: Option<String>,
     /// A lasting loss refuses the call.
     pub strict: bool,
+    /// Whether its stream is gone on with when it breaks; `None` leaves it to the configuration.
+    pub continuation: Option<bool>,
     /// Asked for, and not yet heeded: named as losses.
     pub unheeded: Vec<&'static str>,
 }
@@ -259,6 +261,14 @@ impl Controls {
             (None, Some(_)) => return Err(invalid("strict", "expected true or false")),
         };
 
+        controls.continuation = match (at.bool("continuation")?, header("x-portolan-continuation").map(str::trim)) {
+            (Some(wish), _) => Some(wish),
+            (None, Some("true")) => Some(true),
+            (None, Some("false")) => Some(false),
+            (None, None) => None,
+            (None, Some(_)) => return Err(invalid("continuation", "expected true or false")),
+        };
+
         let routing = match at.raw("routing") {
             Some(raw) => Some(raw.read::<String>().map_err(|_| invalid("routing", "expected the name of a strategy"))?),
             None => header("x-portolan-routing").map(|name| name.trim().to_owned()),
@@ -371,6 +381,7 @@ mod tests {
             body_bytes: 1 << 20,
             answer_bytes: 1 << 20,
             event_bytes: 1 << 20,
+            continuation_bytes: 1 << 18,
             depth: 64,
             body_time: Duration::from_secs(1),
             header_bytes: 1 << 15,

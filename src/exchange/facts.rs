@@ -205,6 +205,7 @@ mod tests {
             body_bytes: 1 << 20,
             answer_bytes: 1 << 20,
             event_bytes: 1 << 20,
+            continuation_bytes: 1 << 18,
             depth: 64,
             body_time: Duration::from_secs(1),
             header_bytes: 1 << 15,

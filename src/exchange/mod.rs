@@ -25,6 +25,7 @@ mod prompt;
 pub mod record;
 mod refusal;
 pub mod relay;
+pub mod resume;
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ pub use held::Held;
 pub use plan::{Candidate, Plan, Step, Why, attribute};
 pub use refusal::{Refusal, Tried};
 pub use relay::{Form, Relay, Sent, Terms};
+pub use resume::Resume;
 
 use crate::config::Snapshot;
 use crate::config::snapshot::{Key, Standing};

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::resume::{Resume, Seam};
 use super::{Call, Refusal};
 use crate::config::Snapshot;
 use crate::config::snapshot::{CostInBody, On, PricedTarget};
@@ -20,11 +21,13 @@ use crate::wire::sse;
 
 mod count;
 mod declined;
+mod follower;
 mod passthrough;
 mod restated;
 mod transcode;
 
 use declined::Declining;
+use follower::Follower;
 use passthrough::{PassStream, PassWhole};
 use transcode::{TransGather, TransStream, TransWhole};
 
@@ -36,12 +39,15 @@ pub struct Out {
     /// The provider failed inside the answer. Before the first content nothing was handed out, and another target may
     /// try; after it, the error event is already part of `bytes`.
     pub fault: Option<Fault>,
+    /// The error event is not: what comes after `bytes` can be told by another attempt ([`Relay::break_off`]).
+    pub broken_off: bool,
 }
 
 /// One answer in progress.
 pub struct Relay {
     mode: Mode,
     facts: Facts,
+    resumed: bool,
 }
 
 /// What is known of the answer so far.
@@ -60,6 +66,8 @@ pub struct Facts {
     pub losses: Losses,
     /// The error event has been handed out.
     pub ended_in_error: bool,
+    /// It broke, and another attempt may go on with it.
+    pub broken_off: bool,
     /// The answer is none, as its operator sees it.
     pub declined: bool,
     declining: Declining,
@@ -73,6 +81,8 @@ enum Mode {
     TransGather(Box<TransGather>),
     TransWhole(TransWhole),
     Count(count::Counted),
+    /// Another attempt goes on with the stream.
+    Over,
 }
 
 /// What a provider sends, by its answer's content type.
@@ -124,6 +134,8 @@ pub struct Terms {
     pub same_dialect: bool,
     /// The provider was sent another request than the caller's own, beyond the edits of a passthrough.
     pub rewritten: bool,
+    /// A stream that breaks is to be gone on with.
+    pub continues: bool,
     pub call: Arc<Call>,
     /// The call's id as text.
     pub request_id: Arc<str>,
@@ -141,7 +153,13 @@ impl Terms {
 
     /// `cost_usd` and its kin, for bodies.
     fn costs(&self, usage: Option<&Usage>) -> Vec<(String, String)> {
+        self.costs_after(usage, 0)
+    }
+
+    /// The same, with what attempts before have cost.
+    fn costs_after(&self, usage: Option<&Usage>, before: Nano) -> Vec<(String, String)> {
         let Some(cost) = usage.and_then(|usage| self.cost(usage)) else { return Vec::new() };
+        let cost = cost.saturating_add(before);
         let mut costs = Vec::with_capacity(1 + self.snapshot.currencies.len());
         costs.push(("cost_usd".to_owned(), price::cost_decimal(cost)));
         for currency in &self.snapshot.currencies {
@@ -191,7 +209,68 @@ impl Relay {
             ))),
             (_, Sent::Whole, _) => Mode::TransWhole(TransWhole::new(limits.answer_bytes)),
         };
-        Relay { mode, facts: Facts::default() }
+        let mut relay = Relay { mode, facts: Facts::default(), resumed: false };
+        if terms.continues {
+            relay.follow(terms);
+        }
+        relay
+    }
+
+    /// A relay that goes on with a stream that broke: what comes is written behind what was said.
+    pub fn resumed(terms: &Terms, sent: Sent, resume: Resume) -> Relay {
+        let limits = &terms.snapshot.limits;
+        let mut resume = Box::new(resume);
+        resume.seam.go_on();
+        let mode = match sent {
+            Sent::Stream(framing) => Mode::TransStream(TransStream::going_on(
+                frames::Decoder::new(framing, limits.event_bytes),
+                terms.outbound.stream(),
+                *resume,
+                terms,
+            )),
+            Sent::Whole => Mode::TransWhole(TransWhole::going_on(limits.answer_bytes, resume)),
+        };
+        Relay { mode, facts: Facts::default(), resumed: true }
+    }
+
+    /// Whether it goes on with a stream that broke.
+    pub fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// Remembers what is said.
+    fn follow(&mut self, terms: &Terms) {
+        let seam = Box::new(Seam::new(terms.snapshot.limits.continuation_bytes));
+        match &mut self.mode {
+            Mode::TransStream(trans) => trans.follow(seam),
+            Mode::PassStream(pass) => pass.follow(Follower::new(
+                terms.outbound.stream(),
+                Resume { encoder: terms.inbound.stream(&terms.asked()), seam },
+            )),
+            _ => {}
+        }
+    }
+
+    /// What another attempt needs to go on with the stream; nothing where it cannot be gone on with. Nothing more is handed out.
+    pub fn break_off(&mut self) -> Option<Resume> {
+        if self.facts.whole || self.facts.ended_in_error || !self.is_good() {
+            return None;
+        }
+        match std::mem::replace(&mut self.mode, Mode::Over) {
+            Mode::TransStream(trans) => trans.into_resume(),
+            Mode::PassStream(pass) => pass.into_resume(),
+            Mode::TransWhole(trans) => trans.into_resume(),
+            _ => None,
+        }
+    }
+
+    fn is_good(&self) -> bool {
+        match &self.mode {
+            Mode::TransStream(trans) => trans.is_good(),
+            Mode::PassStream(pass) => pass.is_good(),
+            Mode::TransWhole(_) => self.resumed,
+            _ => false,
+        }
     }
 
     /// Takes an answer that declines for a failure, as far as the operator wants it.
@@ -211,7 +290,7 @@ impl Relay {
         match &self.mode {
             Mode::PassWhole(_) if !cost_added && !terms.rewritten => Form::AsItCame,
             Mode::PassWhole(_) | Mode::TransGather(_) | Mode::Count(_) => Form::Json,
-            Mode::PassStream(_) => Form::Events,
+            Mode::PassStream(_) | Mode::Over => Form::Events,
             Mode::TransStream(_) | Mode::TransWhole(_) => match (terms.call.stream, terms.call.array) {
                 (false, _) => Form::Json,
                 (true, false) => Form::Events,
@@ -256,24 +335,29 @@ impl Relay {
 
     fn relayed(&mut self, chunk: Option<Bytes>, end: bool, terms: &Terms) -> Result<Out, Fault> {
         let facts = &mut self.facts;
-        if facts.ended_in_error {
+        if facts.ended_in_error || facts.broken_off {
             return Ok(Out::default());
         }
         let chunk = chunk.unwrap_or_default();
         let outcome = match &mut self.mode {
-            Mode::PassStream(pass) => pass.chunk(chunk, end, facts),
+            Mode::PassStream(pass) => pass.chunk(chunk, end, facts, terms),
             Mode::PassWhole(pass) => pass.chunk(chunk, end, facts, terms),
             Mode::TransStream(trans) => trans.chunk(&chunk, end, facts, terms),
             Mode::TransGather(trans) => trans.chunk(&chunk, end, facts, terms),
             Mode::TransWhole(trans) => trans.chunk(chunk, end, facts, terms),
             Mode::Count(count) => count.chunk(chunk, end, facts, terms),
+            Mode::Over => Ok(None),
         };
         match outcome {
-            Ok(bytes) => Ok(Out { bytes, fault: None }),
+            Ok(bytes) => Ok(Out { bytes, ..Out::default() }),
             Err(broken) if !facts.committed => Err(broken.fault),
             Err(broken) => {
                 let Broken { fault, before, told } = *broken;
-                facts.ended_in_error = true;
+                if terms.continues && !told && self.is_good() {
+                    self.facts.broken_off = true;
+                    return Ok(Out { bytes: before, fault: Some(fault), broken_off: true });
+                }
+                self.facts.ended_in_error = true;
                 let mut bytes = before.unwrap_or_default();
                 if !told {
                     let mut joined = bytes.to_vec();
@@ -281,7 +365,7 @@ impl Relay {
                     joined.extend_from_slice(&self.last_words(&refusal, terms));
                     bytes = joined.into();
                 }
-                Ok(Out { bytes: (!bytes.is_empty()).then_some(bytes), fault: Some(fault) })
+                Ok(Out { bytes: (!bytes.is_empty()).then_some(bytes), fault: Some(fault), broken_off: false })
             }
         }
     }

@@ -53,6 +53,26 @@ impl Usage {
         self.stated_total.unwrap_or_else(|| self.input.saturating_add(self.output))
     }
 
+    /// What two attempts have used together.
+    #[must_use]
+    pub fn plus(&self, other: &Usage) -> Usage {
+        Usage {
+            input: self.input.saturating_add(other.input),
+            output: self.output.saturating_add(other.output),
+            cached: self.cached.saturating_add(other.cached),
+            cache_write: self.cache_write.saturating_add(other.cache_write),
+            cache_write_1h: self.cache_write_1h.saturating_add(other.cache_write_1h),
+            audio_input: self.audio_input.saturating_add(other.audio_input),
+            tool_prompt: self.tool_prompt.saturating_add(other.tool_prompt),
+            reasoning: self.reasoning.saturating_add(other.reasoning),
+            audio_output: self.audio_output.saturating_add(other.audio_output),
+            accepted_prediction: self.accepted_prediction.saturating_add(other.accepted_prediction),
+            rejected_prediction: self.rejected_prediction.saturating_add(other.rejected_prediction),
+            searches: self.searches.saturating_add(other.searches),
+            stated_total: None,
+        }
+    }
+
     /// Input tokens at the plain price: neither read from nor written to a cache.
     pub fn fresh_input(&self) -> u64 {
         self.input.saturating_sub(self.cached).saturating_sub(self.cache_write).saturating_sub(self.cache_write_1h)

@@ -25,11 +25,13 @@ use crate::exchange::conversation::Keeper;
 use crate::exchange::explain::Explanation;
 use crate::exchange::paths::Operation;
 use crate::exchange::record::Id;
-use crate::exchange::{Attempt, Call, Plan, Refusal};
+use crate::exchange::resume::may_go_on;
+use crate::exchange::{Attempt, Call, Plan, Refusal, Relay, Resume, Sent};
 use crate::ir::Fault;
 use crate::policy::Moment;
 use crate::provider::Grant;
 use crate::telemetry::{Series, events};
+use crate::wire::frames::Framing;
 
 pub struct Ctx {
     pub shared: Arc<Shared>,
@@ -57,6 +59,8 @@ pub struct Ctx {
     pub current: Option<Dispatched>,
     /// Settled, after its stream had begun: what its end looks like depends on what was written.
     pub broken: Option<Box<Attempt>>,
+    /// Where a stream broke, until another attempt goes on with it.
+    pub resume: Option<Resume>,
     /// Why the call is refused, once it is.
     pub refusal: Option<Refusal>,
     /// An attempt was settled already when its error reaches `error_while_proxy`: whether another is to be made.
@@ -164,6 +168,7 @@ impl Ctx {
             prepared: None,
             current: None,
             broken: None,
+            resume: None,
             refusal: None,
             decided: None,
             hedge: None,
@@ -189,13 +194,14 @@ impl Ctx {
             settling::blame(&self.shared, &mut current.attempt, &fault, plan.cooling(), now);
         }
         let committed = current.attempt.committed();
+        let resume = self.broken_off(&mut current.attempt);
         self.settle(&mut current.attempt, fault.kind.name(), committed, now);
-        self.broken = committed.then_some(current.attempt);
         self.count_hedge();
         let hopeless = committed || !fault.kind.may_try_another();
         let Some(plan) = &mut self.plan else { return false };
-        let repeats = current.sent && may_have_worked(&fault);
-        let go_on = if committed { plan.ends_in(fault) } else { plan.failed(fault, now, fastrand::u64(..)) };
+        let repeats = current.sent && resume.is_none() && may_have_worked(&fault);
+        let ends = committed && resume.is_none();
+        let go_on = if ends { plan.ends_in(fault) } else { plan.failed(fault, now, fastrand::u64(..)) };
         if go_on && repeats {
             plan.repeats();
         }
@@ -203,9 +209,56 @@ impl Ctx {
             events::RetryBudgetSpent { request: &self.request_id, model: plan.asked() }.emit(&self.shared.metrics);
         }
         self.more = go_on;
+        match resume {
+            Some(resume) if go_on => self.resume = Some(resume),
+            resume => self.keep_last_words(current.attempt, resume, committed),
+        }
         // What was begun beside it may still answer; what was not is armed anew with the next attempt.
         let racing = self.gate.as_ref().is_some_and(|gate| gate.keep_race(!hopeless));
         self.more || racing
+    }
+
+    /// What another attempt needs to go on with a stream that has begun; what this one has used goes with it.
+    fn broken_off(&mut self, attempt: &mut Attempt) -> Option<Resume> {
+        let call = self.call.as_ref()?;
+        let begun = attempt.committed() || attempt.relay.as_ref().is_some_and(Relay::is_resumed);
+        let (usage, cost) = match attempt.usage(call) {
+            Some((usage, _)) => (Some(usage), attempt.terms.cost(&usage).unwrap_or(0)),
+            None => (None, 0),
+        };
+        let mut resume = self.resume.take();
+        // Those who follow a call have their part of one attempt's cost.
+        if resume.is_none() && begun && attempt.terms.continues && self.flight.is_none() {
+            resume = attempt.relay.as_mut().and_then(Relay::break_off);
+            if resume.as_ref().is_none_or(|resume| resume.seam.times == 0 && !may_go_on(attempt.terms.inbound, call)) {
+                if let Some(resume) = resume.take() {
+                    attempt.relay = Some(Relay::resumed(&attempt.terms, Sent::Stream(Framing::Sse), resume));
+                }
+                self.continued("impossible");
+                return None;
+            }
+        }
+        if let Some(resume) = &mut resume {
+            resume.seam.carry(usage, cost);
+        }
+        resume
+    }
+
+    /// Keeps what the end of a stream that has begun is to be written with.
+    fn keep_last_words(&mut self, mut attempt: Box<Attempt>, resume: Option<Resume>, committed: bool) {
+        if let Some(resume) = resume {
+            attempt.relay = Some(Relay::resumed(&attempt.terms, Sent::Stream(Framing::Sse), resume));
+            self.continued("failed");
+            self.broken = Some(attempt);
+        } else {
+            self.broken = committed.then_some(attempt);
+        }
+    }
+
+    /// Counts what came of going on with a stream.
+    pub fn continued(&self, result: &str) {
+        let model = self.plan.as_ref().map_or("", Plan::asked);
+        events::Continued { request: &self.request_id, model, result }.emit(&self.shared.metrics);
     }
 
     /// Takes into account an attempt that was begun beside the current one.
@@ -233,7 +286,12 @@ impl Ctx {
             settling::praise(&cause, &mut current.attempt, outcome == "ok", now);
         }
         self.settle(&mut current.attempt, outcome, served, now);
-        self.broken = served.then_some(current.attempt);
+        let resumed = current.attempt.relay.as_ref().is_some_and(Relay::is_resumed);
+        let resume = self.resume.take();
+        if resumed && resume.is_none() && outcome != "ok" {
+            self.continued("failed");
+        }
+        self.keep_last_words(current.attempt, resume, served || resumed);
     }
 
     fn settle(&mut self, attempt: &mut Attempt, outcome: &str, served: bool, now: Moment) {

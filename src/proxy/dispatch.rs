@@ -51,7 +51,7 @@ fn next(ctx: &mut Ctx) -> Result<Next, Refusal> {
             id: ctx.shared.new_id(now),
             now,
         };
-        match Attempt::prepare(&making, candidate, held) {
+        match Attempt::going_on(&making, ctx.resume.as_ref(), candidate, held) {
             Ok(attempt) => return Ok(Next::Attempt(Box::new(attempt), wait)),
             Err(Unfit::Request(refusal)) => return Err(refusal),
             Err(Unfit::Target(refusal)) => {
@@ -142,7 +142,10 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>>
                     gate.begin(Instant::now() + first_by, timeouts.idle);
                 }
                 ctx.current = Some(current);
-                hedge::arm(session, ctx);
+                // Two answers to what is to be gone on with would be one too many.
+                if ctx.resume.is_none() {
+                    hedge::arm(session, ctx);
+                }
                 return Ok(peer);
             }
             // An attempt that cannot even begin has failed like any other.
@@ -262,7 +265,8 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut error: Box<Error>, r
         relay.take_back();
     }
     let own_clock =
-        [downstream::FIRST_BYTE_TIMEOUT, downstream::IDLE_TIMEOUT, downstream::EMPTY_ANSWER].contains(error.etype());
+        [downstream::FIRST_BYTE_TIMEOUT, downstream::IDLE_TIMEOUT, downstream::EMPTY_ANSWER, downstream::BROKEN_OFF]
+            .contains(error.etype());
     let over = own_clock || [downstream::DEADLINE, downstream::DRAINING].contains(error.etype());
     if over && ended(session, ctx) {
         // The caller has all of the stream; only the connection behind it was not closed in time.
@@ -308,7 +312,7 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut error: Box<Error>, r
     let fault = told.unwrap_or_else(|| classify(&error, answered));
     error.as_up();
     decide(ctx, &mut error, fault);
-    if committed {
+    if committed && ctx.resume.is_none() {
         error.set_retry(false);
     }
     error

@@ -6,6 +6,8 @@
 //!   body, of any size (Pingora's own retry buffer ends at 64 KiB, and beyond it an upstream waits for ever);
 //! - holds the response's head until the first body byte, so that an attempt that fails before its first good event
 //!   leaves no trace at the client, and so that headers known only then (cost) can still be added;
+//! - lets a further attempt go on with a stream that has begun: its head is swallowed, and what ended the attempt before does
+//!   not end the caller's stream;
 //! - runs the clocks that Pingora has not: first content, idle, the whole call's deadline, and the drain of a stop. A
 //!   caller that takes nothing for as long as a provider may say nothing is cut: behind a write that waits, no other
 //!   clock runs;
@@ -59,6 +61,8 @@ pub const DRAINING: ErrorType = ErrorType::Custom("Draining");
 pub const HEDGED: ErrorType = ErrorType::Custom("Hedged");
 /// Another attempt, which was waited for, has failed too.
 pub const OUT_OF_RACE: ErrorType = ErrorType::Custom("OutOfRace");
+/// A stream that has begun broke, and may be gone on with.
+pub const BROKEN_OFF: ErrorType = ErrorType::Custom("BrokenOff");
 /// A head without the body that it must have.
 pub const EMPTY_ANSWER: ErrorType = ErrorType::Custom("EmptyAnswer");
 
@@ -67,6 +71,8 @@ const SLOWEST: usize = 16;
 
 /// What the hooks tell the stand-in, and what it hands back when it goes.
 pub struct Gate {
+    /// The attempt ends with what is written next, and the caller's stream does not.
+    cut: AtomicBool,
     keep_alive: Option<KeepAlive>,
     /// Whether there is a `race`: looked at each time something is waited for.
     racing: AtomicBool,
@@ -107,6 +113,7 @@ pub struct KeepAlive {
 impl Gate {
     pub fn new(total_by: Instant, keep_alive: Option<KeepAlive>) -> Arc<Gate> {
         Arc::new(Gate {
+            cut: AtomicBool::new(false),
             keep_alive,
             racing: AtomicBool::new(false),
             state: Mutex::new(GateState {
@@ -140,6 +147,11 @@ impl Gate {
     /// Whether all of a stream has been handed out, its end too: a connection that is lost behind that loses nothing.
     pub fn set_whole(&self, whole: bool) {
         self.lock().whole = whole;
+    }
+
+    /// Ends the attempt, in an error of the kind [`BROKEN_OFF`], once what is on its way to the caller is written.
+    pub fn cut(&self) {
+        self.cut.store(true, Relaxed);
     }
 
     /// Headers to add to the held head when it is let go.
@@ -237,6 +249,7 @@ pub fn install(session: &mut Session, gate: Arc<Gate>, mut cut: watch::Receiver<
         inner,
         held: None,
         hold: true,
+        going_on: false,
         last_write: Instant::now(),
         last_sign: Instant::now(),
         timer: None,
@@ -271,6 +284,8 @@ struct Downstream {
     held: Option<HttpTask>,
     /// Nothing has been sent to the client yet.
     hold: bool,
+    /// A further attempt is to go on with what was sent, and nothing of it has come yet.
+    going_on: bool,
     last_write: Instant,
     /// When the caller was last given anything, a sign of life too.
     last_sign: Instant,
@@ -303,8 +318,11 @@ impl Downstream {
     /// The next instant at which patience ends, and what it is to be called then.
     fn patience(&self) -> (Instant, ErrorType) {
         let state = self.gate.lock();
-        let (by, what) =
-            if self.hold { (state.first_by, FIRST_BYTE_TIMEOUT) } else { (self.last_write + state.idle, IDLE_TIMEOUT) };
+        let (by, what) = if self.hold || self.going_on {
+            (state.first_by, FIRST_BYTE_TIMEOUT)
+        } else {
+            (self.last_write + state.idle, IDLE_TIMEOUT)
+        };
         if state.total_by <= by { (state.total_by, DEADLINE) } else { (by, what) }
     }
 
@@ -353,6 +371,43 @@ impl Downstream {
             Some(HttpTask::Failed(error)) => Err(error),
             _ => Ok(ended),
         }
+    }
+
+    /// Writes more of an answer that has begun, of the attempt that began it or of another.
+    async fn go_on(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
+        if self.going_on {
+            // The caller has had a head.
+            tasks.retain(|task| !matches!(task, HttpTask::Header(..)));
+            self.going_on = !tasks.iter().any(|task| match task {
+                HttpTask::Body(body, _) => body.as_ref().is_some_and(|body| !body.is_empty()),
+                _ => false,
+            });
+        }
+        let failed = tasks.iter().position(|task| matches!(task, HttpTask::Failed(_)));
+        let cut = self.gate.cut.swap(false, Relaxed);
+        // Those who follow are to hear of a failure; a call that is followed is not gone on with.
+        if !cut && (failed.is_none() || self.lead.is_some()) {
+            if self.going_on && !tasks.iter().any(HttpTask::is_end) {
+                return Ok(false);
+            }
+            self.last_write = Instant::now();
+            return self.write(tasks).await;
+        }
+        let error = match failed.and_then(|at| tasks.drain(at..).next()) {
+            Some(HttpTask::Failed(error)) => error,
+            _ => Error::explain(BROKEN_OFF, "the answer broke off"),
+        };
+        // What came before the end is the caller's; the end is not.
+        let open = tasks.into_iter().filter_map(|task| match task {
+            HttpTask::Body(body, _) => Some(HttpTask::Body(Some(body.filter(|body| !body.is_empty())?), false)),
+            _ => None,
+        });
+        let open: Vec<_> = open.collect();
+        if !open.is_empty() {
+            self.last_write = Instant::now();
+            self.write(open).await?;
+        }
+        Err(error)
     }
 
     /// Lets the held head go, with what has become known since: the length too if the whole body is there, so that head
@@ -439,6 +494,8 @@ impl CustomSession for Downstream {
     fn enable_retry_buffering(&mut self) {
         // Called at the start of every attempt.
         self.held = None;
+        self.going_on = !self.hold;
+        self.gate.cut.store(false, Relaxed);
         let idle = self.gate.lock().idle;
         self.inner.set_write_timeout(Some(idle));
     }
@@ -511,8 +568,11 @@ impl CustomSession for Downstream {
             *task = HttpTask::Done;
         }
         if !self.hold {
-            self.last_write = Instant::now();
-            return self.write(tasks).await;
+            return self.go_on(tasks).await;
+        }
+        if self.gate.cut.swap(false, Relaxed) {
+            // Nothing of it has left: it can as well be begun anew.
+            return Error::e_explain(BROKEN_OFF, "the answer broke off");
         }
         // Informational heads are between the provider and us, however many there are.
         tasks.retain(|task| !matches!(task, HttpTask::Header(head, false) if head.status.is_informational()));

@@ -31,6 +31,12 @@ pub fn upstream_head(head: &ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     if let Err(fault) = judge(head, current, &ctx.shared) {
         return Err(fail(ctx, fault));
     }
+    if let Some(relay) = &mut current.attempt.relay
+        && let Some(resume) = ctx.resume.take()
+    {
+        *relay = Relay::resumed(&current.attempt.terms, Sent::by(content_type(head)), resume);
+        return Ok(());
+    }
     if let (Some(relay), Some(plan)) = (&mut current.attempt.relay, &ctx.plan) {
         relay.heed(plan.declines(ctx.shared.now()), &current.attempt.terms);
     }
@@ -89,6 +95,11 @@ pub fn chunk(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
     match current.relay(body.take(), end, &ctx.shared) {
         Ok(bytes) => *body = bytes,
         Err(fault) => return Err(fail(ctx, fault)),
+    }
+    if current.attempt.facts().is_some_and(|facts| facts.broken_off)
+        && let Some(gate) = &ctx.gate
+    {
+        gate.cut();
     }
     handed(body.as_ref(), released, ctx);
     Ok(())
@@ -192,6 +203,9 @@ pub fn finish(ctx: &mut Ctx, gone: bool) {
     let committed = current.attempt.committed();
     match (whole, gone) {
         (true, _) => {
+            if current.attempt.relay.as_ref().is_some_and(Relay::is_resumed) {
+                ctx.continued("ok");
+            }
             ctx.outcome.name = "ok";
             ctx.attempt_over("ok", true);
         }
@@ -335,6 +349,12 @@ fn error_answer(body: &mut Option<Bytes>, ctx: &mut Ctx) -> Result<()> {
     let refusal = ctx.plan.as_ref().map_or(Refusal::Bug { what: "an answer without a plan" }, |plan| plan.exhausted());
     let own_account =
         matches!(fault.kind, FaultKind::Authentication | FaultKind::Permission | FaultKind::QuotaExhausted);
+    if let Some(mut broken) = ctx.broken.take_if(|attempt| attempt.relay.as_ref().is_some_and(Relay::is_resumed)) {
+        // The stream has begun: its end is told in it.
+        *body = broken.last_words(&refusal).map(Bytes::from);
+        ctx.refusal = Some(refusal);
+        return Ok(());
+    }
     let early = ctx.gate.as_ref().is_some_and(|gate| gate.early());
     if let Some(inbound) = ctx.dialect.inbound.filter(|_| early) {
         // The caller has a head already: the failure can only be told in its stream.

@@ -122,6 +122,21 @@ impl RetryBudgetSpent<'_> {
     }
 }
 
+/// What came of a stream that broke and was to be gone on with.
+pub struct Continued<'e> {
+    pub request: &'e str,
+    pub model: &'e str,
+    /// `ok`, `failed`, or `impossible`: it cannot be gone on with from where it broke.
+    pub result: &'e str,
+}
+
+impl Continued<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.continuations.with_label_values(&[self.model, self.result]).inc();
+        tracing::info!(request = self.request, model = self.model, result = self.result, "a stream that broke");
+    }
+}
+
 /// A target is left alone for a while.
 pub struct TargetCooled<'e> {
     pub target: &'e str,

@@ -31,6 +31,7 @@ pub struct Metrics {
     pub rules: IntCounterVec,
     pub classes: IntCounterVec,
     pub retries_withheld: IntCounterVec,
+    pub continuations: IntCounterVec,
     pub tokens: IntCounterVec,
     pub cost: CounterVec,
     pub unpriced: IntCounterVec,
@@ -156,6 +157,12 @@ impl Metrics {
                 "retries_withheld_total",
                 "Further attempts that were not made because the retry budget is spent.",
                 &["model"],
+            ),
+            continuations: counters(
+                &registry,
+                "continuations_total",
+                "Streams that broke and were to be gone on with: ok, failed, impossible.",
+                &["model", "result"],
             ),
             tokens: counters(
                 &registry,

@@ -13,6 +13,8 @@ mod client;
 #[cfg(test)]
 mod cloud;
 #[cfg(test)]
+mod continuation;
+#[cfg(test)]
 mod counting;
 #[cfg(test)]
 mod dedup;

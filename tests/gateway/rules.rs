@@ -79,7 +79,7 @@ fn a_set_of_targets_holds_for_fallbacks_too() {
     let gateway = Gateway::start(&text);
     for _ in 0..2 {
         let got = gateway.chat_with(&[("x-portolan-tags", "data=personal")], ask("m", "x").to_string());
-        assert_eq!(route(&got), ("c/n", "weighted;of=2;rule=home;fallback"));
+        assert_eq!(route(&got), ("c/n", "weighted;of=2;rule=home;fallback;repeated"));
     }
     assert_eq!(one.count(), 0);
     let got = gateway.chat_with(&[("x-portolan-tags", "data=secret")], ask("m", "x").to_string());

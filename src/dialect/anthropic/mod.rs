@@ -11,7 +11,7 @@
 //! Callers speak it too: [`inbound`] reads their requests and writes their answers. What providers of other dialects issued
 //! over their thoughts goes to such callers under [`seal`]s, and comes back from them.
 
-use super::{Counting, Dialect, Outbound, Sniffer, StreamDecoder, To, Unsayable};
+use super::{Counting, Dialect, Outbound, Prefill, Sniffer, StreamDecoder, To, Unsayable};
 use crate::ir::{Fault, Losses, Request, Response};
 use crate::wire::json::Invalid;
 use crate::wire::patch::Patch;
@@ -83,6 +83,11 @@ impl Outbound for Face {
 
     fn fits(&self, body: &[u8], _: &Members, _: &To<'_>) -> bool {
         !seal::is_in(body)
+    }
+
+    /// None from 4.6 on, and none where the name does not tell: it would end in a 400.
+    fn prefill(&self, to: &To<'_>) -> Prefill {
+        if model::Model::of(to.model).since((4, 6), true) { Prefill::None } else { Prefill::Plain }
     }
 
     fn sniffer(&self) -> Box<dyn Sniffer> {

@@ -10,7 +10,7 @@
 //! for, what is cached. What a model's name tells of that is in [`model`]. For Claude the rules are those of its own API,
 //! and so is the code that keeps them. Callers do not speak this dialect.
 
-use super::{Counting, Dialect, Outbound, Sniffer, StreamDecoder, To, Unsayable, additions};
+use super::{Counting, Dialect, Outbound, Prefill, Sniffer, StreamDecoder, To, Unsayable, additions};
 use crate::ir::{Fault, Losses, Request, Response};
 use crate::wire::frames::Framing;
 use crate::wire::json::Invalid;
@@ -95,6 +95,10 @@ impl Outbound for Face {
     fn splice(&self, body: &[u8], members: &Members, to: &To<'_>, patch: &mut Patch) {
         passthrough::splice(body, members, to, patch);
         additions::splice(body, members, to.quirks, patch);
+    }
+
+    fn prefill(&self, to: &To<'_>) -> Prefill {
+        if model::Model::of(to.model).takes_prefill() { Prefill::Plain } else { Prefill::None }
     }
 
     fn sniffer(&self) -> Box<dyn Sniffer> {

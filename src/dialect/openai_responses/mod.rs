@@ -96,6 +96,10 @@ impl Inbound for Face {
         }
     }
 
+    fn takes_over(&self) -> bool {
+        false
+    }
+
     fn restate(&self, json: &str, asked: &Asked<'_>, patch: &mut Patch) {
         passthrough::restate(json, asked, patch);
     }

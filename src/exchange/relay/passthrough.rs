@@ -1,6 +1,7 @@
 //! The same dialect on both sides: the provider's bytes are the caller's bytes; usage is found by watching.
 
 use super::declined::Beginning;
+use super::follower::Follower;
 use super::*;
 
 /// A stream passed through. A content chunk is handed on as the same `Bytes`, without an allocation.
@@ -24,6 +25,8 @@ pub struct PassStream {
     checked: bool,
     /// Looks for an answer that declines, until content was handed out.
     beginning: Option<Box<Beginning>>,
+    /// Follows what is said, where the stream is to be gone on with if it breaks.
+    follower: Option<Box<Follower>>,
 }
 
 impl PassStream {
@@ -46,7 +49,20 @@ impl PassStream {
             tail: Vec::new(),
             ended: false,
             beginning: None,
+            follower: None,
         }
+    }
+
+    pub fn follow(&mut self, follower: Follower) {
+        self.follower = Some(Box::new(follower));
+    }
+
+    pub fn is_good(&self) -> bool {
+        self.follower.as_ref().is_some_and(|follower| follower.is_good())
+    }
+
+    pub fn into_resume(self) -> Option<Resume> {
+        self.follower.map(|follower| follower.into_resume())
     }
 
     /// Takes an answer that declines for a failure.
@@ -54,7 +70,13 @@ impl PassStream {
         self.beginning = Some(Box::new(Beginning::new(decoder, on)));
     }
 
-    pub fn chunk(&mut self, chunk: Bytes, end: bool, facts: &mut Facts) -> Result<Option<Bytes>, Box<Broken>> {
+    pub fn chunk(
+        &mut self,
+        chunk: Bytes,
+        end: bool,
+        facts: &mut Facts,
+        terms: &Terms,
+    ) -> Result<Option<Bytes>, Box<Broken>> {
         let mut fault = None;
         if self.ended {
             // What comes after the terminal mark is no part of the answer.
@@ -65,7 +87,7 @@ impl PassStream {
         let sniffer = &mut self.sniffer;
         let hide = self.hide_usage;
         let (depth, checked) = (self.depth, self.checked);
-        let beginning = &mut self.beginning;
+        let (beginning, follower) = (&mut self.beginning, &mut self.follower);
         let (mut end_at, mut bad_at) = (None, None);
         let mut each = |frame: sse::Frame<'_>| {
             if ended || fault.is_some() {
@@ -94,6 +116,14 @@ impl PassStream {
                 end_at = Some(frame.end);
             }
             fault = seen.fault;
+            if let Some(follower) = follower {
+                if fault.is_some() {
+                    // It may be gone on with: then nobody is to be told.
+                    bad_at = Some(watch.frame_start);
+                    return;
+                }
+                follower.frame(&frame, terms);
+            }
             watch.frame(frame.end, hide && seen.usage_only);
         };
         let mut read = self.frames.push(&chunk, &mut each);

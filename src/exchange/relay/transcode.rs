@@ -15,6 +15,8 @@ pub struct TransStream {
     out: Vec<u8>,
     /// Costs of the usage last reported.
     costs: Costs,
+    /// Follows what is said, where the stream is to be gone on with if it breaks; joins what goes on with it.
+    seam: Option<Box<Seam>>,
 }
 
 /// Member names and decimal amounts.
@@ -22,7 +24,25 @@ type Costs = Vec<(String, String)>;
 
 impl TransStream {
     pub fn new(frames: frames::Decoder, decoder: Box<dyn StreamDecoder>, encoder: Box<dyn StreamEncoder>) -> Self {
-        TransStream { frames, decoder, encoder, out: Vec::new(), costs: Costs::new() }
+        TransStream { frames, decoder, encoder, out: Vec::new(), costs: Costs::new(), seam: None }
+    }
+
+    /// Goes on with a stream that broke.
+    pub fn going_on(frames: frames::Decoder, decoder: Box<dyn StreamDecoder>, resume: Resume, terms: &Terms) -> Self {
+        let Resume { encoder, seam } = resume;
+        TransStream { frames, decoder, encoder, out: mark(terms), costs: Costs::new(), seam: Some(seam) }
+    }
+
+    pub fn follow(&mut self, seam: Box<Seam>) {
+        self.seam = Some(seam);
+    }
+
+    pub fn is_good(&self) -> bool {
+        self.seam.as_ref().is_some_and(|seam| seam.is_good())
+    }
+
+    pub fn into_resume(self) -> Option<Resume> {
+        Some(Resume { encoder: self.encoder, seam: self.seam? })
     }
 
     pub fn chunk(
@@ -34,11 +54,13 @@ impl TransStream {
     ) -> Result<Option<Bytes>, Box<Broken>> {
         let mut fault: Option<Fault> = None;
         let (decoder, encoder, out, costs) = (&mut self.decoder, &mut self.encoder, &mut self.out, &mut self.costs);
+        let seam = &mut self.seam;
         let mut each = |frame: sse::Frame<'_>| {
             if fault.is_some() || frame.comment {
                 return;
             }
-            let mut emit = |event: Event<'_>| show(&event, encoder.as_mut(), out, facts, terms, costs, &mut fault);
+            let mut telling = Telling { encoder: encoder.as_mut(), out, costs, seam };
+            let mut emit = |event: Event<'_>| show(&event, &mut telling, facts, terms, &mut fault);
             if let Err(error) = decoder.frame(&frame, &mut emit) {
                 fault.get_or_insert(error);
             }
@@ -51,9 +73,9 @@ impl TransStream {
             fault.get_or_insert(broken_frame(error));
         }
         if end && fault.is_none() {
-            let mut emit = |event: Event<'_>| {
-                show(&event, self.encoder.as_mut(), &mut self.out, facts, terms, &mut self.costs, &mut fault)
-            };
+            let (encoder, seam) = (self.encoder.as_mut(), &mut self.seam);
+            let mut telling = Telling { encoder, out: &mut self.out, costs: &mut self.costs, seam };
+            let mut emit = |event: Event<'_>| show(&event, &mut telling, facts, terms, &mut fault);
             if let Err(error) = self.decoder.end(&mut emit) {
                 fault.get_or_insert(error);
             }
@@ -76,6 +98,22 @@ impl TransStream {
         let told = refusal.shaped(&terms.request_id, |shape| self.encoder.error(shape, &shown, &mut out));
         if told { out } else { refusal.event(terms.inbound, &terms.asked(), &terms.request_id) }
     }
+}
+
+/// Says in the stream itself that it goes on elsewhere: a comment, which no client reads, where there are such.
+fn mark(terms: &Terms) -> Vec<u8> {
+    if terms.call.array {
+        return Vec::new();
+    }
+    format!(": portolan continued at {}\n\n", terms.target.target.id).into_bytes()
+}
+
+/// What a caller's stream is written with.
+struct Telling<'t> {
+    encoder: &'t mut dyn StreamEncoder,
+    out: &'t mut Vec<u8>,
+    costs: &'t mut Costs,
+    seam: &'t mut Option<Box<Seam>>,
 }
 
 /// A stream gathered, and told whole at its end.
@@ -224,15 +262,7 @@ fn tell(response: &Response<'_>, out: &mut Vec<u8>, facts: &mut Facts, terms: &T
 }
 
 /// Notes what an event tells, and writes it for the caller.
-fn show(
-    event: &Event<'_>,
-    encoder: &mut dyn StreamEncoder,
-    out: &mut Vec<u8>,
-    facts: &mut Facts,
-    terms: &Terms,
-    costs: &mut Costs,
-    fault: &mut Option<Fault>,
-) {
+fn show(event: &Event<'_>, telling: &mut Telling<'_>, facts: &mut Facts, terms: &Terms, fault: &mut Option<Fault>) {
     if fault.is_some() {
         return;
     }
@@ -258,22 +288,41 @@ fn show(
     };
     match event {
         Event::Usage(usage) if terms.snapshot.cost_in_body != CostInBody::Never => {
-            *costs = terms.costs(Some(usage));
+            let before = telling.seam.as_ref().map_or((0, 0), |seam| (seam.times, seam.cost));
+            *telling.costs = terms.costs_after(Some(usage), before.1);
+            if before.0 > 0 {
+                telling.costs.push(("continued".to_owned(), before.0.to_string()));
+            }
         }
         _ => {}
     }
-    let shown = Shown { cached: false, costs, now: terms.now, asked: terms.asked() };
-    encoder.event(event, &shown, out, &mut facts.losses);
+    let Telling { encoder, out, costs, seam } = telling;
+    let shown = Shown { cached: false, costs: costs.as_slice(), now: terms.now, asked: terms.asked() };
+    match seam {
+        None => encoder.event(event, &shown, out, &mut facts.losses),
+        Some(seam) => seam.event(event, &mut |event| encoder.event(event, &shown, out, &mut facts.losses)),
+    }
 }
 
 /// A whole answer translated at its end. A caller that asked for a stream gets one.
 pub struct TransWhole {
     gathered: Gathered,
+    /// The stream that it goes on with.
+    resume: Option<Box<Resume>>,
 }
 
 impl TransWhole {
     pub fn new(most: usize) -> Self {
-        TransWhole { gathered: Gathered::new(most) }
+        TransWhole { gathered: Gathered::new(most), resume: None }
+    }
+
+    /// Goes on with a stream that broke.
+    pub fn going_on(most: usize, resume: Box<Resume>) -> Self {
+        TransWhole { gathered: Gathered::new(most), resume: Some(resume) }
+    }
+
+    pub fn into_resume(self) -> Option<Resume> {
+        self.resume.map(|resume| *resume)
     }
 
     pub fn chunk(
@@ -300,10 +349,17 @@ impl TransWhole {
         }
         let mut out = Vec::with_capacity(body.len() + 256);
         if terms.call.stream {
-            let mut encoder = terms.inbound.stream(&terms.asked());
+            let (mut encoder, mut seam) = match self.resume.take() {
+                Some(resume) => {
+                    out = mark(terms);
+                    (resume.encoder, Some(resume.seam))
+                }
+                None => (terms.inbound.stream(&terms.asked()), None),
+            };
             let (mut fault, mut costs) = (None, Costs::new());
-            response
-                .events(&mut |event| show(&event, encoder.as_mut(), &mut out, facts, terms, &mut costs, &mut fault));
+            let (encoder, seam) = (encoder.as_mut(), &mut seam);
+            let mut telling = Telling { encoder, out: &mut out, costs: &mut costs, seam };
+            response.events(&mut |event| show(&event, &mut telling, facts, terms, &mut fault));
         } else {
             tell(&response, &mut out, facts, terms);
         }
