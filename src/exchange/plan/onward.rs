@@ -27,8 +27,6 @@ impl Plan {
             more = true;
         }
         let others = self.others(now.mono);
-        // What could not be connected to has heard nothing: another try adds no load to anyone.
-        let free = fault.kind == FaultKind::Connect;
         let retry_same = !self.only_last && fault.kind.may_retry_same() && self.tries_here < self.retry.tries;
         let go_on = if !more {
             false
@@ -38,9 +36,9 @@ impl Plan {
         } else if retry_same && !(others && fault.retry_after.is_some()) && self.wait_for_same(&fault, now, random) {
             self.again = true;
             // Another target that is well is better than the same once more, where there is not budget for both.
-            free || self.afford(false) || (others && self.go_elsewhere(free, now, random))
+            self.afford(false) || (others && self.go_elsewhere(now, random))
         } else if others && self.sends_elsewhere(fault.kind) {
-            self.go_elsewhere(free, now, random)
+            self.go_elsewhere(now, random)
         } else {
             false
         };
@@ -136,8 +134,8 @@ impl Plan {
         short
     }
 
-    fn go_elsewhere(&mut self, free: bool, now: Moment, random: u64) -> bool {
-        if !free && !self.afford(self.others_well(now.mono)) {
+    fn go_elsewhere(&mut self, now: Moment, random: u64) -> bool {
+        if !self.afford(self.others_well(now.mono)) {
             return false;
         }
         self.skip();
