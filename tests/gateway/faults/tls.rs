@@ -195,6 +195,8 @@ fn a_20_a_changed_certificate_is_judged_by_new_connections_only() {
         .start();
     let pooled = |case: &Case, connections| {
         for _ in 0..5 {
+            // A connection is back in the pool a moment after its answer.
+            std::thread::sleep(std::time::Duration::from_millis(50));
             let told = case.chat("alias");
             told.whole_from("alias", 1);
             case.keep(told);
