@@ -9,7 +9,8 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::context::Ctx;
-use super::downstream::{self, Gate, KeepAlive};
+use super::downstream;
+use super::gate::{Gate, KeepAlive};
 use super::{dedup, explaining, intake, reply, shadow};
 use crate::dialect::{anthropic, openai_responses};
 use crate::exchange::paths::{self, Access, Found, Operation};

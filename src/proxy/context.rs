@@ -11,8 +11,8 @@ use http::{HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 
 use super::cork::Cork;
-use super::downstream::Gate;
 use super::flight::{Bill, Flight, Lead};
+use super::gate::Gate;
 use super::hedge::Begun;
 use super::intake::Share;
 use super::peer::Place;

@@ -12,6 +12,7 @@ mod downstream;
 mod explaining;
 mod fetch;
 mod flight;
+mod gate;
 mod heads;
 pub mod heartbeat;
 mod hedge;
