@@ -10,7 +10,6 @@ use serde_json::Value;
 
 use super::load;
 use crate::config::snapshot::{Beat, PricedTarget};
-use crate::policy::Live;
 use crate::policy::Moment;
 use crate::policy::price::cost_decimal;
 use crate::policy::route::Gate;
@@ -26,15 +25,7 @@ const BYTES: u64 = 64 << 20;
 /// # Errors
 /// The output cannot be written.
 pub fn run(file: &Path, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<ExitCode> {
-    let snapshot = match load::snapshot(file, &Live::default()) {
-        Ok(snapshot) => snapshot,
-        Err(lines) => {
-            for line in lines {
-                writeln!(err, "{line}")?;
-            }
-            return Ok(ExitCode::FAILURE);
-        }
-    };
+    let Some(snapshot) = load::or_tell(file, err)? else { return Ok(ExitCode::FAILURE) };
     let admin = snapshot.admin;
     let body = match ask(admin) {
         Ok(body) => body,

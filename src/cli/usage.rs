@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::load;
-use crate::policy::{Live, price};
+use crate::policy::price;
 use crate::store::ledger::{GroupBy, Ledger, Query, UsageRow};
 use crate::store::usage;
 
@@ -23,15 +23,7 @@ pub struct Asked {
 /// # Errors
 /// The output cannot be written.
 pub fn run(file: &Path, asked: &Asked, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<ExitCode> {
-    let snapshot = match load::snapshot(file, &Live::default()) {
-        Ok(snapshot) => snapshot,
-        Err(lines) => {
-            for line in lines {
-                writeln!(err, "{line}")?;
-            }
-            return Ok(ExitCode::FAILURE);
-        }
-    };
+    let Some(snapshot) = load::or_tell(file, err)? else { return Ok(ExitCode::FAILURE) };
     let mut query = Query { key: asked.key.clone(), from: asked.from, to: asked.to, group_by: Vec::new() };
     for name in &asked.by {
         match GroupBy::parse(name) {

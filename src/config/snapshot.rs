@@ -164,6 +164,24 @@ pub struct Limits {
     pub buffered_bytes: usize,
 }
 
+#[cfg(test)]
+impl Limits {
+    /// For tests: room for what a test says, and no more.
+    pub fn small() -> Limits {
+        Limits {
+            body_bytes: 1 << 20,
+            answer_bytes: 1 << 20,
+            event_bytes: 1 << 20,
+            continuation_bytes: 1 << 18,
+            depth: 64,
+            body_time: Duration::from_secs(1),
+            header_bytes: 1 << 15,
+            headers: 100,
+            buffered_bytes: 1 << 24,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// Tries at one target before the next one, the first included.

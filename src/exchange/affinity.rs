@@ -88,25 +88,13 @@ fn clip(text: &str) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::config;
     use crate::config::snapshot::Limits;
     use crate::exchange::Said;
 
     fn call(body: &str, session: Option<&'static str>) -> Call {
-        let limits = Limits {
-            body_bytes: 1 << 20,
-            answer_bytes: 1 << 20,
-            event_bytes: 1 << 20,
-            continuation_bytes: 1 << 18,
-            depth: 64,
-            body_time: Duration::from_secs(1),
-            header_bytes: 1 << 15,
-            headers: 100,
-            buffered_bytes: 1 << 24,
-        };
+        let limits = Limits::small();
         let reads = crate::dialect::openai_chat::DIALECT.inbound.unwrap().reads();
         let said = Said { reads, model: "", stream: false, array: false, count: false };
         let header = |name: &str| session.filter(|_| name == "x-portolan-session");

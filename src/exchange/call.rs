@@ -377,17 +377,7 @@ mod tests {
     use super::*;
 
     fn limits() -> Limits {
-        Limits {
-            body_bytes: 1 << 20,
-            answer_bytes: 1 << 20,
-            event_bytes: 1 << 20,
-            continuation_bytes: 1 << 18,
-            depth: 64,
-            body_time: Duration::from_secs(1),
-            header_bytes: 1 << 15,
-            headers: 100,
-            buffered_bytes: 1 << 24,
-        }
+        Limits::small()
     }
 
     fn said() -> Said<'static> {

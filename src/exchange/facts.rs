@@ -193,25 +193,13 @@ fn inner<'b>(json: &'b str, name: &str) -> Option<&'b str> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::config::snapshot::Limits;
     use crate::dialect::{anthropic, gemini, openai_chat, openai_responses};
     use crate::exchange::Said;
 
     fn call(dialect: crate::dialect::Dialect, more: &str) -> Call {
-        let limits = Limits {
-            body_bytes: 1 << 20,
-            answer_bytes: 1 << 20,
-            event_bytes: 1 << 20,
-            continuation_bytes: 1 << 18,
-            depth: 64,
-            body_time: Duration::from_secs(1),
-            header_bytes: 1 << 15,
-            headers: 100,
-            buffered_bytes: 1 << 24,
-        };
+        let limits = Limits::small();
         let reads = dialect.inbound.unwrap().reads();
         let said = Said { reads, model: "m", stream: false, array: false, count: false };
         Call::read(format!(r#"{{"model":"m"{more}}}"#).into(), &said, &limits, &|_| None).unwrap()
