@@ -230,6 +230,7 @@ impl Build<'_> {
             tier: place.tier,
             arm: place.arm,
             target,
+            rates: price.as_ref().map(|price| price.stated().into()).unwrap_or_default(),
             price,
             timeouts,
         }

@@ -319,6 +319,8 @@ pub struct PricedTarget {
     pub said: [Option<HeaderValue>; 2],
     /// `None`: not in the catalogue and not in the file. Calls are served and flagged unpriced, never counted as free.
     pub price: Option<Price>,
+    /// The price as the ledger keeps it ([`Price::stated`]); empty where there is none.
+    pub rates: Box<str>,
     /// The provider's, with what the model overrides.
     pub timeouts: Timeouts,
     /// Outlives this snapshot.

@@ -10,13 +10,14 @@ use super::{Call, Candidate, Held, Refusal, Relay, Resume, resume};
 use crate::config::Snapshot;
 use crate::dialect::words::Teller;
 use crate::dialect::{Dialect, To, Unsayable, template};
-use crate::exchange::record::{self, Id, Intent, Settlement};
+use crate::exchange::record::{self, Id, Intent, Party, Settlement};
 use crate::ir::{Fault, Loss, Losses, Origin, Request, Usage};
 use crate::policy::Moment;
 use crate::policy::coalesce::Cost;
 use crate::policy::price::Nano;
 use crate::policy::ration::Taken;
 use crate::policy::route::Answered;
+use crate::policy::rules::Rule;
 use crate::wire::json::Invalid;
 use crate::wire::patch::Patch;
 
@@ -265,16 +266,17 @@ impl Attempt {
         target.price.as_ref().map_or(0, |price| price.worst_case(call.input_estimate, output))
     }
 
-    /// What the journal is told before dispatch.
-    pub fn intent<'a>(&'a self, request: Id, key: &'a str, project: Option<&'a str>, call: &'a Call) -> Intent<'a> {
+    /// What the journal is told before dispatch; `rules` led the call there.
+    pub fn intent<'a>(&'a self, request: Id, party: &'a Party<'a>, call: &'a Call, rules: &[Arc<Rule>]) -> Intent<'a> {
         let target = &self.candidate.target;
+        let lent = |text: &'a Cow<'a, str>| Cow::Borrowed(&**text);
         Intent {
             attempt: self.id,
             request,
             at: self.begun.unix_ms,
             number: self.number,
-            key: key.into(),
-            project: project.map(Cow::Borrowed),
+            key: lent(&party.key),
+            project: party.project.as_ref().map(lent),
             asked: Cow::Borrowed(&call.model),
             model: Cow::Borrowed(&self.candidate.model.name),
             provider: Cow::Borrowed(&target.target.provider.id),
@@ -285,6 +287,13 @@ impl Attempt {
             input_estimate: call.input_estimate,
             config_version: Cow::Borrowed(&self.terms.snapshot.version),
             tags: record::tags(&self.tags(call)),
+            team: lent(&party.team),
+            organisation: lent(&party.organisation),
+            user: lent(&party.user),
+            region: target.region.as_deref().map(Cow::Borrowed).unwrap_or_default(),
+            dialect: Cow::Borrowed(party.dialect),
+            route: self.candidate.why.kept(rules),
+            rates: Cow::Borrowed(&target.rates),
         }
     }
 
@@ -371,7 +380,9 @@ impl Attempt {
             (Some((usage, _)), Some(price)) => price.cost(&usage),
             _ => 0,
         };
+        let whole = cost;
         let cost = self.shares.map_or(cost, |(policy, shares)| policy.of_leader(cost, shares));
+        let share = self.shares.filter(|_| cost != whole).map(|(_, shares)| format!("split {shares}").into());
         let mut losses = Losses::default();
         self.losses().for_each(|loss| losses.add(loss.how, loss.path.clone()));
         Settlement {
@@ -388,6 +399,7 @@ impl Attempt {
             ttft_us: self.first.map_or(0, |first| first.since(self.started)),
             served,
             losses: losses.to_string().into(),
+            share: share.unwrap_or_default(),
         }
     }
 }

@@ -6,9 +6,9 @@
 //! ```text
 //! record     = MARK kind fields          kind: "i" intent, "s" settlement, "n" note (no fields)
 //! intent     = attempt request at number flags reserve input_estimate key project asked model provider target
-//!              price_version config_version tags
+//!              price_version config_version tags team organisation user region dialect route rates
 //! flags      : 1 stream, 2 there is a project (its text is empty otherwise)
-//! settlement = attempt begun at flags status cost latency_us ttft_us outcome losses [parts]
+//! settlement = attempt begun at flags status cost latency_us ttft_us outcome losses [parts] share
 //! flags      : 1 estimated, 2 unpriced, 4 served, 8 there is usage (parts)
 //! parts      = mask, then a number for each bit that is set: stated_total, then Usage::parts in their order
 //! id         = 20 bytes of seven bits: the upper and the lower half of the id, ten bytes each, highest bits first
@@ -71,6 +71,33 @@ pub struct Intent<'a> {
     /// A JSON object of strings; empty where there are none.
     #[serde(deserialize_with = "pairs")]
     pub tags: Cow<'a, str>,
+    /// Whom the key belonged to when the call was made; empty where there is none. So is `user`.
+    pub team: Cow<'a, str>,
+    pub organisation: Cow<'a, str>,
+    pub user: Cow<'a, str>,
+    /// Of the target; empty where it is not known.
+    pub region: Cow<'a, str>,
+    /// The caller's.
+    pub dialect: Cow<'a, str>,
+    /// Why this target: the strategy, what was out of the ordinary, the rules that led there. The figures of a choice are not
+    /// in it, since few attempts would have the same ones.
+    pub route: Cow<'a, str>,
+    /// What a cost is recomputed with: [`Price::stated`](crate::policy::price::Price::stated); empty where the target is
+    /// unpriced.
+    pub rates: Cow<'a, str>,
+}
+
+/// On whose behalf an attempt is made, as of the call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Party<'a> {
+    pub key: Cow<'a, str>,
+    pub project: Option<Cow<'a, str>>,
+    /// Empty where there is none, as in an [`Intent`].
+    pub team: Cow<'a, str>,
+    pub organisation: Cow<'a, str>,
+    pub user: Cow<'a, str>,
+    /// The caller's dialect.
+    pub dialect: &'static str,
 }
 
 /// Written when the attempt is over, however it ended.
@@ -99,6 +126,23 @@ pub struct Settlement<'a> {
     pub served: bool,
     /// As in `x-portolan-loss`.
     pub losses: Cow<'a, str>,
+    /// What the cost is of that of one answer that several callers were told: `split N`, what is left for the first of N
+    /// callers when the others have had their parts; `part N of COST`, the part of one of those. Empty: all of it.
+    pub share: Cow<'a, str>,
+}
+
+impl Party<'_> {
+    pub fn into_owned(self) -> Party<'static> {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Party {
+            key: own(self.key),
+            project: self.project.map(own),
+            team: own(self.team),
+            organisation: own(self.organisation),
+            user: own(self.user),
+            dialect: self.dialect,
+        }
+    }
 }
 
 impl std::fmt::Display for Id {
@@ -163,6 +207,13 @@ impl Intent<'_> {
         text(out, &self.price_version);
         text(out, &self.config_version);
         text(out, &self.tags);
+        text(out, &self.team);
+        text(out, &self.organisation);
+        text(out, &self.user);
+        text(out, &self.region);
+        text(out, &self.dialect);
+        text(out, &self.route);
+        text(out, &self.rates);
     }
 }
 
@@ -192,6 +243,9 @@ impl Settlement<'_> {
             number(out, there);
             let counts = parts.iter().map(|(_, count)| *count).filter(|count| *count != 0);
             usage.stated_total.into_iter().chain(counts).for_each(|count| number(out, count));
+        }
+        if !self.share.is_empty() {
+            text(out, &self.share);
         }
     }
 }
@@ -243,6 +297,13 @@ impl<'a> Fields<'a> {
             price_version: self.text()?,
             config_version: self.text()?,
             tags: self.text()?,
+            team: self.text()?,
+            organisation: self.text()?,
+            user: self.text()?,
+            region: self.text()?,
+            dialect: self.text()?,
+            route: self.text()?,
+            rates: self.text()?,
         })
     }
 
@@ -262,6 +323,7 @@ impl<'a> Fields<'a> {
             outcome: self.text()?,
             losses: self.text()?,
             usage: if flags & 8 != 0 { Some(self.usage()?) } else { None },
+            share: self.text()?,
         })
     }
 
@@ -381,6 +443,13 @@ mod tests {
             input_estimate: 63,
             config_version: "c".into(),
             tags: r#"{"n":"v"}"#.into(),
+            team: "t".into(),
+            organisation: "o".into(),
+            user: "u".into(),
+            region: "eu".into(),
+            dialect: "d".into(),
+            route: "r".into(),
+            rates: r#"{"input":1}"#.into(),
         }
     }
 
@@ -414,6 +483,7 @@ mod tests {
             ttft_us: 15,
             served: true,
             losses: "dropped:seed".into(),
+            share: "split 2".into(),
         }
     }
 
@@ -425,13 +495,14 @@ mod tests {
             b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01",
             b"\x40\x01\x02\x03\x7f\x7f\x7f\x7f\x7f\x7f\x7f\x7f\x7f\x7f\x0f\x3f",
             b"\x01k\0\x01a\x02\xc3\xa9\x01p\x03p/m\x01v\x01c\x09{\"n\":\"v\"}",
+            b"\x01t\x01o\x01u\x02eu\x01d\x01r\x0b{\"input\":1}",
         ];
         assert_eq!(written(|out| some_intent().write(out)), intent.concat());
         let settlement = [
             b"\xffportolans".as_slice(),
             b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x02",
             b"\x40\x01\x41\x01\x0d\x48\x03\x0d\x0e\x0f\x02ok\x0cdropped:seed",
-            b"\x7f\x7f\x01\0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c",
+            b"\x7f\x7f\x01\0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x07split 2",
         ];
         assert_eq!(written(|out| some_settlement().write(out)), settlement.concat());
     }
@@ -442,8 +513,22 @@ mod tests {
         newer.extend_from_slice(b"\x03new");
         assert_eq!(Record::read(&newer), Some(Record::Settlement(some_settlement())));
         let whole = written(|out| some_intent().write(out));
-        let older = whole.strip_suffix(br#"{"n":"v"}"#).and_then(|rest| rest.strip_suffix(b"\x01c\x09")).unwrap();
-        let less = Intent { config_version: "".into(), tags: "".into(), ..some_intent() };
+        // As it was before rows said whom a key belongs to, and before they had a configuration.
+        let older = whole.strip_suffix(b"\x01t\x01o\x01u\x02eu\x01d\x01r\x0b{\"input\":1}").unwrap();
+        let none = || Cow::from("");
+        let less = Intent {
+            team: none(),
+            organisation: none(),
+            user: none(),
+            region: none(),
+            dialect: none(),
+            route: none(),
+            rates: none(),
+            ..some_intent()
+        };
+        assert_eq!(Record::read(older), Some(Record::Intent(less.clone())));
+        let older = older.strip_suffix(br#"{"n":"v"}"#).and_then(|rest| rest.strip_suffix(b"\x01c\x09")).unwrap();
+        let less = Intent { config_version: none(), tags: none(), ..less };
         assert_eq!(Record::read(older), Some(Record::Intent(less)));
         // A part of usage that this version does not know.
         let more = written(|out| {
@@ -478,14 +563,15 @@ mod tests {
         let intent = r#"{"record":"intent","attempt":"0123456789abcdeffedcba9876543210",
             "request":"00000000000000000000000000000001","at":64,"number":2,"key":"k","project":"","asked":"a","model":"é",
             "provider":"p","target":"p/m","stream":true,"price_version":"v","reserve":18446744073709551615,
-            "input_estimate":63,"config_version":"c","tags":[["n","v"],["n","w"]]}"#;
+            "input_estimate":63,"config_version":"c","tags":[["n","v"],["n","w"]],"team":"t","organisation":"o","user":"u",
+            "region":"eu","dialect":"d","route":"r","rates":"{\"input\":1}"}"#;
         assert_eq!(Record::read(intent.as_bytes()), Some(Record::Intent(some_intent())));
         let settlement = r#"{"record":"settlement","attempt":"00000000000000000000000000000002","at":65,"outcome":"ok",
             "status":200,"usage":{"input":1,"output":2,"cached":3,"cache_write":4,"cache_write_1h":5,"audio_input":6,
             "tool_prompt":7,"reasoning":8,"audio_output":9,"accepted_prediction":10,"rejected_prediction":11,
             "searches":12,"stated_total":0},"estimated":true,"cost":13,"unpriced":false,"latency_us":14,"ttft_us":15,
             "served":true,"losses":"dropped:seed","unknown":1}"#;
-        let read = Settlement { begun: 0, ..some_settlement() };
+        let read = Settlement { begun: 0, share: "".into(), ..some_settlement() };
         assert_eq!(Record::read(settlement.as_bytes()), Some(Record::Settlement(read)));
         assert_eq!(Record::read(br#"{"record":"note"}"#), Some(Record::Note));
     }
@@ -503,14 +589,16 @@ mod tests {
             let intent = Intent {
                 attempt: Id(ids[0]), request: Id(ids[1]), at: numbers[0], number, key: text(0),
                 project: one.then(|| text(1)), target: text(2), stream: other, reserve: numbers[1],
-                input_estimate: numbers[2] >> 40, tags: text(3), ..Intent::default()
+                input_estimate: numbers[2] >> 40, tags: text(3), team: text(1), user: text(2), rates: text(0),
+                ..Intent::default()
             };
             let usage = Usage {
                 input: numbers[3], reasoning: numbers[4] >> 50, stated_total: other.then_some(numbers[5]), ..Usage::default()
             };
             let settlement = Settlement {
                 attempt: Id(ids[1]), begun: numbers[0], at: numbers[6], outcome: text(0), status, usage: one.then_some(usage),
-                estimated: other, cost: numbers[7], latency_us: numbers[8], losses: text(3), ..Settlement::default()
+                estimated: other, cost: numbers[7], latency_us: numbers[8], losses: text(3), share: text(2),
+                ..Settlement::default()
             };
             let bytes = written(|out| intent.write(out));
             prop_assert_eq!(Record::read(&bytes), Some(Record::Intent(intent)));

@@ -4,6 +4,8 @@
 //! them, so every token has exactly one rate; a provider whose parts exceed their whole (some do) is taken at its
 //! word for the whole and clamped in the parts, never priced twice and never below nothing.
 
+mod stated;
+
 use crate::ir::Usage;
 pub use crate::provider::price::{Nano, Price, Rates};
 

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::context::Ctx;
 use super::flight::{Bill, End, Flight, Follower, Joined, Piece};
 use super::reply::REQUEST_ID;
+use super::settling::party;
 use crate::exchange::Refusal;
 use crate::exchange::call::DEDUP;
 use crate::exchange::identity::{Identity, is_settled};
@@ -170,6 +171,7 @@ fn own_head(mut head: Box<ResponseHeader>, ctx: &Ctx, follower: &Follower) -> pi
 fn charge(ctx: &Ctx, flight: Arc<Flight>, outcome: &'static str) {
     let (Some(call), Some(key)) = (ctx.call.clone(), ctx.key.clone()) else { return };
     let (shared, request, began, running) = (ctx.shared.clone(), ctx.id, ctx.started, ctx.shared.sides.enter());
+    let dialect = ctx.dialect;
     tokio::spawn(async move {
         let _running = running;
         let Ok(bill) = timeout(BILL, flight.bill()).await else { return };
@@ -182,13 +184,14 @@ fn charge(ctx: &Ctx, flight: Arc<Flight>, outcome: &'static str) {
         tags.retain(|(name, _)| name != "side");
         tags.push(("side".to_owned(), "dedup".to_owned()));
         let target = format!("{NOBODY}/{}", bill.target);
+        let party = party(&key, dialect);
         let intent = Intent {
             attempt,
             request,
             at: began.unix_ms,
             number: 1,
-            key: key.id.as_str().into(),
-            project: key.project.as_deref().map(Into::into),
+            key: party.key,
+            project: party.project,
             asked: call.model.as_str().into(),
             model: bill.model.as_str().into(),
             provider: if each { NOBODY.into() } else { bill.provider.as_str().into() },
@@ -199,8 +202,16 @@ fn charge(ctx: &Ctx, flight: Arc<Flight>, outcome: &'static str) {
             input_estimate: call.input_estimate,
             config_version: bill.config_version.as_str().into(),
             tags: record::tags(&tags),
+            team: party.team,
+            organisation: party.organisation,
+            user: party.user,
+            region: bill.region.as_str().into(),
+            dialect: party.dialect.into(),
+            route: "dedup".into(),
+            rates: (&*bill.rates).into(),
         };
         let charged = policy.of_follower(cost, shares);
+        let share = if policy == Cost::Split { format!("part {shares} of {cost}") } else { String::new() };
         let settlement = Settlement {
             attempt,
             begun: began.unix_ms,
@@ -216,6 +227,7 @@ fn charge(ctx: &Ctx, flight: Arc<Flight>, outcome: &'static str) {
             ttft_us: 0,
             served: true,
             losses: "".into(),
+            share: share.into(),
         };
         let journal = &shared.journal;
         if let Err(error) = journal.append_intent(&intent).and_then(|()| journal.append_settlement(&settlement)) {

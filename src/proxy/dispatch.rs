@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::context::{Ctx, Dispatched};
 use super::peer::Peer;
+use super::settling::party;
 use super::state::{Served, Shared};
 use super::{downstream, heads, hedge, relaying, reply, stop, waiting};
 use crate::dialect::Asked;
@@ -487,7 +488,9 @@ fn journal(ctx: &mut Ctx, attempt: &Attempt) -> Result<()> {
         // Free of charge: there is nothing to meter.
         return Ok(());
     }
-    let intent = attempt.intent(ctx.id, &key.id, key.project.as_deref(), call);
+    let party = party(key, ctx.dialect);
+    let rules = ctx.plan.as_ref().map_or(&[][..], |plan| &plan.decision().rules);
+    let intent = attempt.intent(ctx.id, &party, call, rules);
     if let Err(error) = ctx.shared.journal.append_intent(&intent) {
         events::JournalFailed { what: "intent", error: &error }.emit(&ctx.shared.metrics);
         return Err(stop(ctx, Refusal::LedgerUnavailable));

@@ -22,6 +22,7 @@ use super::state::{Served, Shared};
 use crate::config::snapshot::{Beat, Model, PricedTarget};
 use crate::dialect::openai_chat;
 use crate::exchange::held::{self, Ready};
+use crate::exchange::record::Party;
 use crate::exchange::{Aside, Attempt, Call, Candidate, Held, Making, Said, Why};
 use crate::ir::{Fault, FaultKind};
 use crate::policy::Moment;
@@ -203,8 +204,7 @@ async fn complete(shared: &Arc<Shared>, served: &Arc<Served>, asked: &Asked, tok
         request_id,
         dialect: openai_chat::DIALECT,
         call,
-        key: KEY.to_owned(),
-        project: None,
+        party: Party { key: KEY.into(), dialect: openai_chat::DIALECT.name, ..Party::default() },
         headers: HeaderMap::new(),
         cooling: cooling(served),
         deadline: Instant::now() + rules.timeout,

@@ -19,6 +19,7 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use super::context::Ctx;
+use super::settling::party;
 use super::side::{Adopted, Errand, Exchange, Unanswered};
 use super::state::Served;
 use super::{downstream, heads, relaying};
@@ -108,8 +109,7 @@ pub fn arm(session: &Session, ctx: &mut Ctx) {
             request_id: ctx.request_id.clone(),
             dialect: ctx.dialect,
             call: call.clone(),
-            key: key.id.clone(),
-            project: key.project.clone(),
+            party: party(key, ctx.dialect).into_owned(),
             headers: heads::carried(&session.req_header().headers),
             cooling: plan.cooling(),
             deadline: ctx.shared.instant(plan.deadline),

@@ -18,6 +18,7 @@ use super::intake::Share;
 use super::side::{Errand, Exchange, Unanswered};
 use super::state::{Served, Shared};
 use crate::dialect::Dialect;
+use crate::exchange::record::Party;
 use crate::exchange::compare::{Gist, finish_name};
 use crate::exchange::{Aside, Attempt, Call, Candidate, Held, Making, Plan};
 use crate::policy::Moment;
@@ -104,8 +105,7 @@ pub fn begin(session: &Session, ctx: &mut Ctx) {
         request_id: ctx.request_id.clone(),
         dialect: ctx.dialect,
         call: Arc::new(copied),
-        key: KEY.to_owned(),
-        project: None,
+        party: Party { key: KEY.into(), dialect: ctx.dialect.name, ..Party::default() },
         headers: heads::carried(&session.req_header().headers),
         cooling: plan.cooling(),
         deadline: Instant::now() + plan.total,

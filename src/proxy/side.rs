@@ -24,7 +24,7 @@ use super::settling::{self, Cause, Settled};
 use super::state::{Served, Shared};
 use crate::dialect::Dialect;
 use crate::exchange::explain::Explanation;
-use crate::exchange::record::Id;
+use crate::exchange::record::{Id, Party};
 use crate::exchange::{Attempt, Call};
 use crate::ir::{Fault, FaultKind};
 use crate::policy::route::Cooling;
@@ -82,8 +82,7 @@ pub struct Errand {
     pub dialect: Dialect,
     pub call: Arc<Call>,
     /// Whose row of the ledger it is.
-    pub key: String,
-    pub project: Option<String>,
+    pub party: Party<'static>,
     /// The caller's headers, as far as providers may see them.
     pub headers: HeaderMap,
     /// When failing becomes cooling.
@@ -174,7 +173,7 @@ impl Exchange {
     pub async fn begin(errand: Errand, attempt: Box<Attempt>) -> Result<Exchange, Unanswered> {
         let Errand { shared, call, .. } = &errand;
         if !call.count {
-            let intent = attempt.intent(errand.id, &errand.key, errand.project.as_deref(), call);
+            let intent = attempt.intent(errand.id, &errand.party, call, &[]);
             if let Err(error) = shared.journal.append_intent(&intent) {
                 events::JournalFailed { what: "intent", error: &error }.emit(&shared.metrics);
                 return Err(Unanswered::Unmetered);

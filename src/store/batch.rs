@@ -16,16 +16,17 @@ const MOST_ACCOUNTS: usize = 10_000;
 const INSERT: &str = "
     INSERT INTO entries (id, attempt, request, process, account, number, reserve, input_estimate, tags, state,
         settled_at, outcome, status, input, output, cached, cache_write, cache_write_1h, reasoning, other_usage,
-        stated_total, estimated, cost, unpriced, latency_us, ttft_us, served, losses)
+        stated_total, estimated, cost, unpriced, latency_us, ttft_us, served, losses, share)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
-        ?24, ?25, ?26, ?27, ?28)
+        ?24, ?25, ?26, ?27, ?28, ?29)
     ON CONFLICT DO NOTHING";
 
 /// The last settlement counts, but one that only says that the answer is still being drained never undoes a final one.
 const SETTLE: &str = "
     UPDATE entries SET state = ?4, settled_at = ?5, outcome = ?6, status = ?7, input = ?8, output = ?9, cached = ?10,
         cache_write = ?11, cache_write_1h = ?12, reasoning = ?13, other_usage = ?14, stated_total = ?15,
-        estimated = ?16, cost = ?17, unpriced = ?18, latency_us = ?19, ttft_us = ?20, served = ?21, losses = ?22
+        estimated = ?16, cost = ?17, unpriced = ?18, latency_us = ?19, ttft_us = ?20, served = ?21, losses = ?22,
+        share = ?23
     WHERE id >= ?1 AND id <= ?2 AND attempt = ?3 AND (state <> ?4 OR outcome = 'draining' OR ?6 <> 'draining')";
 
 /// An intent that comes once more, or after the settlement of its attempt: what is known of that stays.
@@ -219,6 +220,13 @@ impl<'b, 'r> Batch<'b, 'r> {
             &intent.target,
             &intent.price_version,
             &intent.config_version,
+            &intent.team,
+            &intent.organisation,
+            &intent.user,
+            &intent.region,
+            &intent.dialect,
+            &intent.route,
+            &intent.rates,
         ] {
             self.wanted.extend_from_slice(text.as_bytes());
             self.wanted.push(END);
@@ -240,14 +248,23 @@ impl<'b, 'r> Batch<'b, 'r> {
             intent.stream,
             intent.price_version,
             intent.config_version,
+            intent.team,
+            intent.organisation,
+            intent.user,
+            intent.region,
+            intent.dialect,
+            intent.route,
+            intent.rates,
         ];
         let known = "
             SELECT id FROM accounts
             WHERE key = ?1 AND project IS ?2 AND asked = ?3 AND model = ?4 AND provider = ?5 AND target = ?6
-                AND stream = ?7 AND price_version = ?8 AND config_version = ?9";
+                AND stream = ?7 AND price_version = ?8 AND config_version = ?9 AND team = ?10 AND organisation = ?11
+                AND user = ?12 AND region = ?13 AND dialect = ?14 AND route = ?15 AND rates = ?16";
         let new = "
-            INSERT INTO accounts (key, project, asked, model, provider, target, stream, price_version, config_version)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+            INSERT INTO accounts (key, project, asked, model, provider, target, stream, price_version, config_version,
+                team, organisation, user, region, dialect, route, rates)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
         let id = match self.tx.prepare_cached(known)?.query_row(values, |row| row.get(0)).optional()? {
             Some(id) => id,
             None => {
@@ -272,7 +289,7 @@ impl Values<'_, '_> {
         Ok(self.statement.raw_bind_parameter(self.bound, value)?)
     }
 
-    /// The columns from `state` to `losses`.
+    /// The columns from `state` to `share`.
     fn end(&mut self, end: &Settlement<'_>) -> Result<(), Error> {
         self.next(SETTLED)?;
         self.next(whole(end.at))?;
@@ -297,7 +314,8 @@ impl Values<'_, '_> {
         self.next(whole(end.latency_us))?;
         self.next(whole(end.ttft_us))?;
         self.next(end.served)?;
-        self.next(some(&end.losses))
+        self.next(some(&end.losses))?;
+        self.next(some(&end.share))
     }
 
     /// The same columns of an attempt that goes on.
@@ -309,7 +327,7 @@ impl Values<'_, '_> {
         self.next(false)?;
         self.nulls(2)?;
         self.next(false)?;
-        self.nulls(1)
+        self.nulls(2)
     }
 
     fn nulls(&mut self, count: usize) -> Result<(), Error> {

@@ -331,6 +331,13 @@ fn attempt(row: &Row<'_>) -> Result<Attempt, Error> {
         input_estimate: number("input_estimate")?,
         config_version: text("config_version")?.into(),
         tags: row.get::<_, Option<String>>("tags")?.unwrap_or_default().into(),
+        team: text("team")?.into(),
+        organisation: text("organisation")?.into(),
+        user: text("user")?.into(),
+        region: text("region")?.into(),
+        dialect: text("dialect")?.into(),
+        route: text("route")?.into(),
+        rates: text("rates")?.into(),
     };
     let other = row.get::<_, Option<String>>("other_usage")?;
     let mut usage = None;
@@ -362,6 +369,7 @@ fn attempt(row: &Row<'_>) -> Result<Attempt, Error> {
             ttft_us: optional("ttft_us")?.unwrap_or_default(),
             served: row.get("served")?,
             losses: row.get::<_, Option<String>>("losses")?.unwrap_or_default().into(),
+            share: row.get::<_, Option<String>>("share")?.unwrap_or_default().into(),
         });
     }
     Ok(Attempt { intent, state, settlement })

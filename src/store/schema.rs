@@ -110,6 +110,28 @@ pub const MIGRATIONS: &[&str] = &[
         FROM entries e JOIN accounts a ON a.id = e.account JOIN processes p ON p.id = e.process;
     UPDATE meta SET value = 3 WHERE name = 'writable_by';
 ",
+    // Whom keys belong to, where and why calls went, and what recomputes a cost. A process of an earlier version may still
+    // write: its rows have none of this, or that of an account that is otherwise the same.
+    "
+    ALTER TABLE accounts ADD COLUMN team TEXT NOT NULL DEFAULT '';
+    ALTER TABLE accounts ADD COLUMN organisation TEXT NOT NULL DEFAULT '';
+    ALTER TABLE accounts ADD COLUMN user TEXT NOT NULL DEFAULT '';
+    ALTER TABLE accounts ADD COLUMN region TEXT NOT NULL DEFAULT '';
+    ALTER TABLE accounts ADD COLUMN dialect TEXT NOT NULL DEFAULT '';
+    ALTER TABLE accounts ADD COLUMN route TEXT NOT NULL DEFAULT '';
+    ALTER TABLE accounts ADD COLUMN rates TEXT NOT NULL DEFAULT '';
+    ALTER TABLE entries ADD COLUMN share TEXT;
+    DROP VIEW attempts;
+    CREATE VIEW attempts AS
+        SELECT e.id, e.attempt, e.request, p.name AS owner,
+            CASE e.state WHEN 0 THEN 'open' WHEN 1 THEN 'settled' ELSE 'orphaned' END AS state,
+            e.id >> 20 AS at, e.number, a.key, a.user, a.project, a.team, a.organisation, a.dialect, a.asked, a.model,
+            a.provider, a.target, a.region, a.route, a.stream, a.price_version, a.rates, e.reserve, e.input_estimate,
+            a.config_version, e.tags, e.settled_at, e.outcome, e.status, e.input, e.output, e.cached, e.cache_write,
+            e.cache_write_1h, e.reasoning, e.other_usage, e.stated_total, e.estimated, e.cost, e.share, e.unpriced,
+            e.latency_us, e.ttft_us, e.served, e.losses
+        FROM entries e JOIN accounts a ON a.id = e.account JOIN processes p ON p.id = e.process;
+",
 ];
 
 /// `state` of an entry.

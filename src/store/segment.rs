@@ -145,6 +145,9 @@ mod tests {
             input_estimate: 7,
             config_version: "abc".into(),
             tags: r#"{"a":"b"}"#.into(),
+            team: "t".into(),
+            rates: r#"{"input":1}"#.into(),
+            ..Intent::default()
         }
     }
 
@@ -177,6 +180,7 @@ mod tests {
             ttft_us: 15,
             served: true,
             losses: "dropped:seed".into(),
+            share: "split 2".into(),
         }
     }
 

@@ -116,15 +116,26 @@ fn bad(dir: &Path) -> usize {
 fn a_row_has_all_that_the_records_said() {
     let dir = tempfile::tempdir().unwrap();
     let journal = small(dir.path(), 1 << 20);
-    journal.append_intent(&intent(1)).unwrap();
+    let first = Intent {
+        team: "t".into(),
+        organisation: "o".into(),
+        user: "u".into(),
+        region: "eu".into(),
+        dialect: "gemini".into(),
+        route: "weighted;resting".into(),
+        rates: r#"{"input":1,"output":2}"#.into(),
+        ..intent(1)
+    };
+    let end = Settlement { share: "split 3".into(), ..settlement(1, 7) };
+    journal.append_intent(&first).unwrap();
     journal.append_intent(&intent(2)).unwrap();
-    journal.append_settlement(&settlement(1, 7)).unwrap();
+    journal.append_settlement(&end).unwrap();
     worker(dir.path(), &journal).pass().unwrap();
     let segment = &journal.segments()[0];
     let (mut books, _) = Books::open(dir.path(), None, 0).unwrap();
     assert_eq!(books.drained(&segment.name).unwrap(), segment.written(), "nothing will be read again");
     let rows = rows(dir.path());
-    assert_eq!(rows[&1], Attempt { intent: intent(1), state: State::Settled, settlement: Some(settlement(1, 7)) });
+    assert_eq!(rows[&1], Attempt { intent: first, state: State::Settled, settlement: Some(end) });
     assert_eq!(rows[&2], Attempt { intent: intent(2), state: State::Open, settlement: None });
 }
 

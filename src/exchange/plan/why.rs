@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
 use crate::config::snapshot::Model;
 use crate::exchange::Decision;
 use crate::policy::route::Strategy;
 use crate::policy::route::affinity::By;
+use crate::policy::rules::Rule;
 
 /// Why this target.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -53,6 +55,29 @@ impl Why {
         }
         if let Some(again) = again {
             let _ = write!(line, ";{again}");
+        }
+        Cow::Owned(line)
+    }
+}
+
+impl Why {
+    /// As the ledger keeps it: what many attempts have in common, so without figures.
+    pub fn kept(&self, rules: &[Arc<Rule>]) -> Cow<'static, str> {
+        let strategy = self.strategy.name();
+        if !self.resting && !self.last_resort && self.by.is_none() && rules.is_empty() {
+            return Cow::Borrowed(strategy);
+        }
+        let mut line = strategy.to_owned();
+        if let Some(by) = self.by {
+            line.push_str(";by=");
+            line.push_str(name(by));
+        }
+        for (so, what) in [(self.resting, ";resting"), (self.last_resort, ";last_resort")] {
+            line.push_str(if so { what } else { "" });
+        }
+        for rule in rules {
+            line.push_str(";rule=");
+            line.push_str(&rule.name);
         }
         Cow::Owned(line)
     }
