@@ -41,6 +41,13 @@ fn attempt(n: u64) -> (Intent<'static>, Settlement<'static>) {
         input_estimate: 812,
         config_version: "0123456789ab".into(),
         tags: r#"{"team":"finance","feature":"summary"}"#.into(),
+        team: "finance".into(),
+        organisation: "example".into(),
+        user: "".into(),
+        region: "eu".into(),
+        dialect: "openai_chat".into(),
+        route: "weighted".into(),
+        rates: r#"{"input":1250000000,"output":10000000000,"cached":125000000}"#.into(),
     };
     let usage = Usage { input: 812, output: 344, cached: 512, reasoning: 128, ..Usage::default() };
     let settlement = Settlement {

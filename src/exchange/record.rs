@@ -553,7 +553,7 @@ mod tests {
             assert_eq!(Record::read(bytes), None, "{bytes:?}");
         }
         assert_eq!(Record::read(NOTE), Some(Record::Note));
-        let mut short = written(|out| Intent { tags: "abc".into(), ..Intent::default() }.write(out));
+        let mut short = written(|out| Intent { rates: "abc".into(), ..Intent::default() }.write(out));
         short.pop();
         assert_eq!(Record::read(&short), None, "a text ends before its length");
     }

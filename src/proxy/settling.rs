@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::state::Shared;
-use crate::dialect::Dialect;
 use crate::config::snapshot::Key;
+use crate::dialect::Dialect;
 use crate::exchange::explain::Explanation;
 use crate::exchange::record::Party;
 use crate::exchange::{Attempt, Call};
