@@ -16,11 +16,11 @@ use super::file::{self, File, OneOrMany};
 use super::models::overridden;
 use super::problem::{Problem, Problems, Route};
 use super::providers::{Account, is_id};
-use super::routing::{self, Routing};
-use super::rules;
+use super::routing::Routing;
 use super::snapshot::{
     CostInBody, Currency, Explain, Index, Key, Limits, Log, On, Retry, Rulebook, Snapshot, tracing_level::Level,
 };
+use super::tenancy::Tenants;
 use super::value::{Decimal, Size, Span};
 use super::{Catalogue, Known, Outside, beside};
 
@@ -95,8 +95,9 @@ impl Build<'_> {
         let any = !rules.is_empty()
             || models.values().any(|model| !model.rulebook.is_empty())
             || classes.as_ref().is_some_and(|classes| classes.shadow);
-        let keys = self.keys(&file);
-        let anonymous = self.anonymous(&file, &listen);
+        let tenants = self.tenants(&file);
+        let keys = self.keys(&file, &tenants);
+        let anonymous = self.anonymous(&file, &tenants, &listen);
         let limits = self.limits(&file.limits);
         let explain = file.admin.as_ref().and_then(|admin| admin.explain.as_ref()).map(|written| Explain {
             calls: written.calls.unwrap_or(1_000),
@@ -156,6 +157,7 @@ impl Build<'_> {
             models,
             rulebook: Rulebook { rules, any, zone },
             classes,
+            tenants,
             keys,
             anonymous,
             index,
@@ -248,7 +250,7 @@ impl Build<'_> {
         (listen, admin, sandbox)
     }
 
-    fn keys(&mut self, file: &File) -> HashMap<[u8; 32], Arc<Key>> {
+    fn keys(&mut self, file: &File, tenants: &Tenants) -> HashMap<[u8; 32], Arc<Key>> {
         let mut keys: HashMap<[u8; 32], Arc<Key>> = HashMap::new();
         let mut ids: BTreeSet<&str> = BTreeSet::new();
         let numbers = std::mem::take(&mut self.key_numbers);
@@ -261,44 +263,10 @@ impl Build<'_> {
             } else if !ids.insert(&key.id) {
                 self.wrong(&route.key("id"), format!("another key is called `{}`: take another id", key.id));
             }
-            self.patterns(&key.models, &route.key("models"));
-            if key.project.as_ref().is_some_and(|project| !is_id(project)) {
-                let message = "a project is 1 to 64 letters, digits, dots, hyphens and underscores";
-                self.wrong(&route.key("project"), message);
-            }
-            for (name, value) in &key.tags {
-                if !is_id(name) || value.len() > 256 || value.contains(char::is_control) {
-                    let message = "a tag is a short name (letters, digits, dots, hyphens, underscores) and a value of up to 256 bytes";
-                    self.wrong(&route.key("tags").key(name), message);
-                }
-            }
-            if key.tags.len() > 16 {
-                self.wrong(&route.key("tags"), "a key has 16 tags at most");
-            }
-            let homes = std::mem::take(&mut self.routing.homes);
-            let home = key.home.as_ref().and_then(|home| self.home(&homes, home, &route.key("home")));
-            self.routing.homes = homes;
-            let tier = self.tier(&file.tiers, key.tier.as_deref(), &route.key("tier"));
-            let attributes = self.attributes(&key.attributes, &route.key("attributes"));
-            let regions = self.both_regions(&key.regions, tier, &route.key("regions"));
-            let new = Key {
-                id: key.id.clone(),
-                project: key.project.clone(),
-                models: key.models.clone(),
-                tags: key.tags.clone().into_iter().collect(),
-                disabled: key.disabled,
-                strict: key.strict,
-                expires: key.expires.map(|moment| moment.0),
-                tier: key.tier.clone(),
-                strategy: key.strategy.or(tier.strategy).map(routing::strategy),
-                fallback: key.fallback.clone().or_else(|| tier.fallback.clone()),
-                urgency: key.priority.or(tier.priority).map(rules::urgency),
-                regions,
-                attributes: attributes.into_iter().chain(tier.attributes.iter().cloned()).collect(),
-                home,
-                weight: key.weight.or(tier.weight).unwrap_or(1),
-            };
-            if let Some(other) = keys.insert(key.secret_sha256.0, Arc::new(new)) {
+            let made = self.key(key, file, tenants, &route);
+            // That it is not there has been complained of by the schema.
+            let Some(digest) = key.secret_sha256 else { continue };
+            if let Some(other) = keys.insert(digest.0, Arc::new(made)) {
                 let message =
                     format!("the key `{}` has the same secret: make another with `portolan keys new`", other.id);
                 self.wrong(&route.key("secret_sha256"), message);
@@ -307,31 +275,21 @@ impl Build<'_> {
         keys
     }
 
-    fn anonymous(&mut self, file: &File, listen: &[SocketAddr]) -> Option<Arc<Key>> {
+    fn anonymous(&mut self, file: &File, tenants: &Tenants, listen: &[SocketAddr]) -> Option<Arc<Key>> {
         let written = file.anonymous.as_ref()?;
         let route = Route::default().key("anonymous");
         self.patterns(&written.models, &route.key("models"));
         if listen.iter().any(|address| !address.ip().is_loopback()) {
             self.remark(&route, "calls without a key are served, and others than this machine can connect");
         }
-        let tier = self.tier(&file.tiers, written.tier.as_deref(), &route.key("tier"));
-        Some(Arc::new(Key {
+        self.tier(&file.tiers, written.tier.as_deref(), &route.key("tier"));
+        let written = file::Key {
             id: ANONYMOUS.to_owned(),
-            project: None,
-            models: written.models.clone(),
-            tags: Vec::new(),
-            disabled: false,
-            strict: false,
-            expires: None,
+            models: Some(written.models.clone()),
             tier: written.tier.clone(),
-            strategy: tier.strategy.map(routing::strategy),
-            fallback: tier.fallback.clone(),
-            urgency: tier.priority.map(rules::urgency),
-            regions: tier.regions.clone(),
-            attributes: tier.attributes.clone(),
-            home: None,
-            weight: tier.weight.unwrap_or(1),
-        }))
+            ..file::Key::default()
+        };
+        Some(Arc::new(tenants.key(&written)))
     }
 
     /// Patterns of model names: some, none empty, each able to fit something.

@@ -9,12 +9,14 @@ mod classes;
 mod health;
 mod routing;
 mod rules;
+mod tenancy;
 
 pub use beside::{Cost, Dedup, Hedge, Shadow};
 pub use classes::{Class, Classes, Mode};
 pub use health::{Heartbeat, Question, When};
 pub use routing::{Balanced, By, Queue, Quota, Routing, Split, Strategy};
 pub use rules::{KeyTier, Priority, Rule, Set};
+pub use tenancy::{Function, Key, LevelRules, Organisation, Project, Team, Tenancy, User};
 
 use std::collections::BTreeMap;
 
@@ -23,7 +25,7 @@ use serde::Deserialize;
 
 use crate::dialect::{Abilities, Prefill, ReasoningStyle, Streams};
 
-use super::value::{Address, Decimal, Moment, Sha256, Size, Span};
+use super::value::{Address, Decimal, Size, Span};
 
 /// Configuration of Portolan. Text values may contain ${NAME} and ${NAME:-default} for environment variables; $$ is a
 /// dollar sign.
@@ -50,6 +52,19 @@ pub struct File {
     /// Bundles of routing settings that keys refer to, by a name of your choice.
     #[schemars(extend("propertyNames" = {"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}))]
     pub tiers: BTreeMap<String, KeyTier>,
+    /// Whom teams belong to, by a name of your choice. What it forbids, nothing below it can allow; the same goes for the
+    /// levels below.
+    #[schemars(extend("propertyNames" = {"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}))]
+    pub organisations: BTreeMap<String, Organisation>,
+    /// Whom projects and users belong to, by a name of your choice.
+    #[schemars(extend("propertyNames" = {"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}))]
+    pub teams: BTreeMap<String, Team>,
+    /// What keys belong to, by a name of your choice.
+    #[schemars(extend("propertyNames" = {"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}))]
+    pub projects: BTreeMap<String, Project>,
+    /// Whose keys there are, by a name of your choice.
+    #[schemars(extend("propertyNames" = {"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}))]
+    pub users: BTreeMap<String, User>,
     /// Callers' credentials. `portolan keys new` prints a secret and its row.
     pub keys: Vec<Key>,
     /// Serves calls that bring no key. Leave it out wherever others can connect.
@@ -427,49 +442,6 @@ pub struct Tier {
     pub cache_write: Option<Decimal>,
     /// Default: cache_write of this tier.
     pub cache_write_1h: Option<Decimal>,
-}
-
-/// A caller's credential.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Key {
-    /// Names the key in logs, metrics and usage.
-    pub id: String,
-    /// SHA-256 of the secret; the secret itself stands nowhere.
-    pub secret_sha256: Sha256,
-    /// Names it may use; * stands for anything. Default: all.
-    #[serde(default = "all")]
-    pub models: Vec<String>,
-    pub project: Option<String>,
-    /// Kept with every call's usage and cost.
-    #[serde(default)]
-    pub tags: BTreeMap<String, String>,
-    /// The moment from which it is refused.
-    pub expires: Option<Moment>,
-    #[serde(default)]
-    pub disabled: bool,
-    /// Refuses its calls where a target could not serve them without loss, and names what would be lost.
-    #[serde(default)]
-    pub strict: bool,
-    /// A name of `tiers`: routing settings that it shares with other keys.
-    pub tier: Option<String>,
-    /// How to choose among targets, whatever the model says.
-    pub strategy: Option<Strategy>,
-    /// Models to go on with, in order, instead of each model's own.
-    pub fallback: Option<Vec<String>>,
-    /// Of its calls that do not say, before or after others of the key, where they have to wait.
-    pub priority: Option<Priority>,
-    /// Where its calls may be served, fallbacks included. Default: anywhere.
-    #[serde(default)]
-    pub regions: Vec<String>,
-    /// What each target of its calls must have, fallbacks included.
-    #[serde(default)]
-    pub attributes: Vec<String>,
-    /// Where its callers are: a name of `routing.distances`.
-    pub home: Option<String>,
-    /// Its part where calls have to wait, relative to other keys. Default: that of its tier, or 1.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub weight: Option<u32>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -29,6 +29,7 @@ mod rules;
 pub mod schema;
 pub mod secret;
 pub mod snapshot;
+pub mod tenancy;
 mod tiers;
 mod value;
 
@@ -201,6 +202,9 @@ impl Texts<'_> {
     }
 }
 
+/// Fields of the root whose members are entries with names of the operator's choice.
+const NAMED: [&str; 7] = ["providers", "models", "tiers", "organisations", "teams", "projects", "users"];
+
 /// The files that a tree includes, and where it says so.
 fn included(root: &Node) -> Vec<(String, Route)> {
     let route = Route::default().key("include");
@@ -238,9 +242,7 @@ fn merge(root: &mut Node, part: Node, problems: &mut Problems) {
             (_, Value::Null) => {}
             (place @ Value::Null, value) => *place = value,
             (Value::List(items), Value::List(more)) if entry.key == "keys" => items.extend(more),
-            (Value::Map(named), Value::Map(more))
-                if matches!(&*entry.key, "providers" | "models" | "tiers" | "currencies") =>
-            {
+            (Value::Map(named), Value::Map(more)) if NAMED.contains(&&*entry.key) || entry.key == "currencies" => {
                 let taken: HashSet<String> = named.iter().map(|other| other.key.clone()).collect();
                 for one in more {
                     if taken.contains(&one.key) {
@@ -299,7 +301,7 @@ fn without_damage(root: &Node, damaged: &BTreeSet<(String, String)>) -> (Node, V
         let is_damaged = |inner: &str| damaged.contains(&(entry.key.clone(), inner.to_owned()));
         match &mut entry.value.value {
             _ if is_damaged("") => entry.value.value = Value::Null,
-            Value::Map(named) if matches!(&*entry.key, "providers" | "models" | "tiers") => {
+            Value::Map(named) if NAMED.contains(&&*entry.key) => {
                 named.retain(|one| !is_damaged(&one.key));
             }
             Value::List(items) if entry.key == "keys" => {

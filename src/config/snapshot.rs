@@ -12,7 +12,9 @@ use std::time::Duration;
 use http::HeaderValue;
 use jiff::tz::TimeZone;
 
+use super::file;
 use super::problem::Problem;
+use super::tenancy::Tenants;
 use crate::dialect::Abilities;
 use crate::policy::classes::Classes;
 use crate::policy::coalesce::Coalesce;
@@ -24,6 +26,7 @@ use crate::policy::route::hedge::{Hedge, Hedges};
 use crate::policy::route::shadow::Shadow;
 use crate::policy::route::{Average, Rules, Shares, Strategy, Vitals};
 use crate::policy::rules::Rule;
+use crate::policy::tenancy::{Level, Standing};
 use crate::policy::{Account, auth, queue, quota, retry};
 use crate::provider::{Provider, Target, Timeouts};
 
@@ -68,6 +71,8 @@ pub struct Snapshot {
     pub models: HashMap<String, Arc<Model>>,
     pub rulebook: Rulebook,
     pub classes: Option<Classes>,
+    /// Whom keys belong to.
+    pub tenants: Tenants,
     pub keys: HashMap<[u8; 32], Arc<Key>>,
     /// `true`: calls without a key are served as this key (laptops; off by default).
     pub anonymous: Option<Arc<Key>>,
@@ -430,15 +435,16 @@ pub struct Rulebook {
 #[derive(Debug)]
 pub struct Key {
     pub id: String,
+    pub user: Option<String>,
     pub project: Option<String>,
-    /// Globs of model names it may use.
-    pub models: Vec<String>,
+    pub team: Option<String>,
+    pub organisation: Option<String>,
+    /// Itself, and whom it belongs to, in the order of [`Kind`](crate::policy::tenancy::Kind).
+    pub levels: Box<[Arc<Level>]>,
+    /// Of all its levels.
     pub tags: Vec<(String, String)>,
-    pub disabled: bool,
     /// A lasting loss refuses its calls.
     pub strict: bool,
-    /// Unix seconds.
-    pub expires: Option<u64>,
     /// What it shares with other keys is in its own fields.
     pub tier: Option<String>,
     pub strategy: Option<Strategy>,
@@ -446,36 +452,50 @@ pub struct Key {
     pub fallback: Option<Vec<String>>,
     /// Of its calls that do not say.
     pub urgency: Option<Urgency>,
-    /// Where its calls may be served; empty: anywhere.
+    /// Where its tier lets its calls be served, beside what its levels say; empty: anywhere.
     pub regions: Vec<String>,
-    /// What each of its targets must have.
+    /// What each of its targets must have, by its levels and its tier.
     pub attributes: Vec<String>,
     /// Where its callers are: a place in [`PricedTarget::distances`].
     pub home: Option<usize>,
     /// Its part where calls have to wait.
     pub weight: u32,
-}
-
-/// Whether a key may be used now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    Good,
-    Disabled,
-    Expired,
+    /// Some level of it forbids some function, or some address: few do.
+    pub guarded: bool,
+    /// Some level of it, or its tier, says where its calls may be served.
+    pub bound: bool,
 }
 
 impl Key {
     /// Whether it may name this model.
     pub fn may_use(&self, model: &str) -> bool {
-        self.models.iter().any(|pattern| auth::fits(pattern, model))
+        self.levels.iter().all(|level| level.may_use(model))
     }
 
-    /// `now` is Unix seconds.
-    pub fn standing(&self, now: u64) -> Standing {
-        match self.expires {
-            _ if self.disabled => Standing::Disabled,
-            Some(expires) if now >= expires => Standing::Expired,
-            _ => Standing::Good,
+    /// One of the gateway's own, for calls that it makes of its own accord.
+    pub fn own(id: &str) -> Key {
+        Tenants::default().key(&file::Key { id: id.to_owned(), ..file::Key::default() })
+    }
+
+    /// Its tags, then those that a caller wrote.
+    pub fn and_caller<'t>(&'t self, tags: &'t [(String, String)]) -> impl Iterator<Item = (&'t str, &'t str)> + Clone {
+        self.tags.iter().chain(tags).map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Whether a target in this region may serve it.
+    pub fn serves_in(&self, region: Option<&str>) -> bool {
+        !self.bound
+            || (self.levels.iter().all(|level| level.serves_in(region))
+                && (self.regions.is_empty()
+                    || region.is_some_and(|region| self.regions.iter().any(|own| own == region))))
+    }
+
+    /// The first of its levels that may not be used now, and why. `now` is Unix seconds.
+    pub fn standing(&self, now: u64) -> Result<(), (&Level, Standing)> {
+        let standing = self.levels.iter().map(|level| (&**level, level.standing(now)));
+        match { standing }.find(|(_, standing)| *standing != Standing::Good) {
+            Some(found) => Err(found),
+            None => Ok(()),
         }
     }
 }

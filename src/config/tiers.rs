@@ -33,18 +33,6 @@ impl Build<'_> {
         &NONE
     }
 
-    /// Where a key's calls may be served, by its own word and its tier's.
-    pub(super) fn both_regions(&mut self, own: &[String], tier: &KeyTier, route: &Route) -> Vec<String> {
-        if own.is_empty() || tier.regions.is_empty() {
-            return if own.is_empty() { tier.regions.clone() } else { own.to_vec() };
-        }
-        let both: Vec<String> = own.iter().filter(|region| tier.regions.contains(region)).cloned().collect();
-        if both.is_empty() {
-            self.wrong(route, "its tier has none of these regions: nothing could serve it");
-        }
-        both
-    }
-
     /// Rules, tiers and keys lead to models that exist.
     pub(super) fn led_to(&mut self, file: &File, accounts: &BTreeMap<String, Account>, index: &Index) {
         let root = Route::default();

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error};
+use serde::ser::{Serialize, Serializer};
+
+use crate::policy::price::cost_decimal;
 
 /// Checks one notation; the error is a sentence that says how to write it.
 pub type Reader = fn(&str) -> Result<(), String>;
@@ -25,7 +28,7 @@ pub fn format(name: &str) -> Option<Reader> {
 }
 
 macro_rules! notation {
-    ($(#[$doc:meta])* $name:ident($type:ty), $read:ident, $schema:tt) => {
+    ($(#[$doc:meta])* $name:ident($type:ty), $read:ident, $write:expr, $schema:tt) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct $name(pub $type);
@@ -34,6 +37,13 @@ macro_rules! notation {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = Written::deserialize(deserializer)?;
                 $read(&text.0).map($name).map_err(D::Error::custom)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let write: fn($type) -> String = $write;
+                serializer.serialize_str(&write(self.0))
             }
         }
 
@@ -51,42 +61,42 @@ macro_rules! notation {
 
 notation!(
     /// `500ms`, `5s`, `2m`, `1h`, `30d`.
-    Span(Duration), duration, {
+    Span(Duration), duration, |time| format!("{}ms", time.as_millis()), {
         "type": "string", "format": "portolan-duration", "pattern": "^[0-9]+(ms|s|m|h|d)$",
         "description": "A duration: 500ms, 5s, 2m, 1h, 30d."
     }
 );
 notation!(
     /// Bytes: `1048576`, `512KiB`, `50MiB`.
-    Size(usize), size, {
+    Size(usize), size, |bytes| bytes.to_string(), {
         "type": ["integer", "string"], "minimum": 0, "format": "portolan-size", "pattern": "^[0-9]+ ?(B|KB|KiB|MB|MiB|GB|GiB)$",
         "description": "Bytes: 1048576, 512KiB, 50MiB."
     }
 );
 notation!(
     /// A decimal amount, in billionths; read digit by digit, never through a float.
-    Decimal(u64), nano, {
+    Decimal(u64), nano, cost_decimal, {
         "type": ["number", "string"], "minimum": 0, "format": "portolan-decimal", "pattern": "^[0-9]{1,9}(\\.[0-9]{1,9})?$",
         "description": "A decimal amount with up to nine digits after the point: 0.15 or \"0.15\"."
     }
 );
 notation!(
     /// `127.0.0.1:8080`, `[::1]:8080`.
-    Address(SocketAddr), address, {
+    Address(SocketAddr), address, |address| address.to_string(), {
         "type": "string", "format": "portolan-address",
         "description": "An IP address and a port: 127.0.0.1:8080, 0.0.0.0:8080, [::1]:8080."
     }
 );
 notation!(
     /// Unix seconds of `2026-12-31` (its first moment, UTC) or `2026-12-31T12:00:00Z`.
-    Moment(u64), moment, {
+    Moment(u64), moment, instant, {
         "type": "string", "format": "portolan-moment",
         "description": "A date (its first moment, UTC) or a date with time and zone: 2026-12-31, 2026-12-31T12:00:00Z."
     }
 );
 notation!(
     /// 64 hex digits.
-    Sha256([u8; 32]), sha256, {
+    Sha256([u8; 32]), sha256, |digest| super::hex(&digest), {
         "type": "string", "format": "portolan-sha256", "pattern": "^[0-9a-fA-F]{64}$",
         "description": "SHA-256 as 64 hex digits."
     }
@@ -170,6 +180,12 @@ fn moment(text: &str) -> Result<u64, String> {
     u64::try_from(stamp.as_second()).map_err(|_| wrong())
 }
 
+/// As [`moment`] reads it.
+fn instant(seconds: u64) -> String {
+    let stamp = i64::try_from(seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    stamp.unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
 fn sha256(text: &str) -> Result<[u8; 32], String> {
     let wrong = || "write the SHA-256 of the key as 64 hex digits; `portolan keys new` prints one".to_owned();
     let mut digest = [0; 32];
@@ -213,6 +229,20 @@ mod tests {
         for text in ["", ".5", "5.", "-1", "+1", "1e-6", "0.0000000001", "1234567890", "1,5", ".inf", "٣"] {
             assert!(nano(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        fn round<T: Serialize + for<'de> Deserialize<'de> + PartialEq + std::fmt::Debug>(value: T) {
+            let text = serde_json::to_string(&value).unwrap();
+            assert_eq!(serde_json::from_str::<T>(&text).unwrap(), value, "{text}");
+        }
+        round(Span(Duration::from_millis(1_500)));
+        round(Size(50 << 20));
+        round(Decimal(7_120_000_001));
+        round(Address("[::1]:80".parse().unwrap()));
+        round(Moment(1_795_219_201));
+        round(Sha256([0xa7; 32]));
     }
 
     #[test]

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use super::relay::{Facts, Terms};
 use super::{Call, Candidate, Held, Refusal, Relay, Resume, resume};
 use crate::config::Snapshot;
+use crate::config::snapshot::Key;
 use crate::dialect::words::Teller;
 use crate::dialect::{Dialect, To, Unsayable, template};
-use crate::exchange::record::{self, Id, Intent, Party, Settlement};
+use crate::exchange::record::{self, Id, Intent, Settlement};
 use crate::ir::{Fault, Loss, Losses, Origin, Request, Usage};
 use crate::policy::Moment;
 use crate::policy::coalesce::Cost;
@@ -266,17 +267,24 @@ impl Attempt {
         target.price.as_ref().map_or(0, |price| price.worst_case(call.input_estimate, output))
     }
 
-    /// What the journal is told before dispatch; `rules` led the call there.
-    pub fn intent<'a>(&'a self, request: Id, party: &'a Party<'a>, call: &'a Call, rules: &[Arc<Rule>]) -> Intent<'a> {
+    /// What the journal is told before dispatch; `dialect` is the caller's, and `rules` led the call there.
+    pub fn intent<'a>(
+        &'a self,
+        request: Id,
+        key: &'a Key,
+        dialect: Dialect,
+        call: &'a Call,
+        rules: &[Arc<Rule>],
+    ) -> Intent<'a> {
         let target = &self.candidate.target;
-        let lent = |text: &'a Cow<'a, str>| Cow::Borrowed(&**text);
+        let lent = |name: &'a Option<String>| name.as_deref().map(Cow::Borrowed).unwrap_or_default();
         Intent {
             attempt: self.id,
             request,
             at: self.begun.unix_ms,
             number: self.number,
-            key: lent(&party.key),
-            project: party.project.as_ref().map(lent),
+            key: Cow::Borrowed(&key.id),
+            project: key.project.as_deref().map(Cow::Borrowed),
             asked: Cow::Borrowed(&call.model),
             model: Cow::Borrowed(&self.candidate.model.name),
             provider: Cow::Borrowed(&target.target.provider.id),
@@ -286,29 +294,24 @@ impl Attempt {
             reserve: self.reserve(),
             input_estimate: call.input_estimate,
             config_version: Cow::Borrowed(&self.terms.snapshot.version),
-            tags: record::tags(&self.tags(call)),
-            team: lent(&party.team),
-            organisation: lent(&party.organisation),
-            user: lent(&party.user),
+            tags: self.tags(key, call),
+            team: lent(&key.team),
+            organisation: lent(&key.organisation),
+            user: lent(&key.user),
             region: target.region.as_deref().map(Cow::Borrowed).unwrap_or_default(),
-            dialect: Cow::Borrowed(party.dialect),
+            dialect: Cow::Borrowed(dialect.name),
             route: self.candidate.why.kept(rules),
             rates: Cow::Borrowed(&target.rates),
         }
     }
 
-    /// The caller's tags, the arm that the target is in, and what the attempt is made for beside the call's own way.
-    fn tags<'a>(&self, call: &'a Call) -> Cow<'a, [(String, String)]> {
-        let tags = &call.controls.tags;
+    /// The arm that the target is in, and what the attempt is made for beside the call's own way; the key's tags, and the
+    /// caller's where nobody else says the same.
+    fn tags(&self, key: &Key, call: &Call) -> Cow<'static, str> {
         let continued = self.continues.then_some("true");
         let own = [("arm", self.candidate.arm()), ("side", self.aside.map(Aside::name)), ("continued", continued)];
-        if own.iter().all(|(_, value)| value.is_none()) {
-            return Cow::Borrowed(tags);
-        }
-        let set = |name: &str| own.iter().any(|(own, value)| *own == name && value.is_some());
-        let others = tags.iter().filter(|(name, _)| !set(name)).cloned();
-        let own = own.iter().filter_map(|(name, value)| Some(((*name).to_owned(), (*value)?.to_owned())));
-        Cow::Owned(others.chain(own).collect())
+        let own = own.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        record::tags(own.chain(key.and_caller(&call.controls.tags)))
     }
 
     /// Facts of the answer so far.

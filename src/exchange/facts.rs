@@ -106,7 +106,7 @@ impl Facts for Seen<'_> {
             Field::KeyId | Field::KeyName => Value::Text(&key.id),
             Field::KeyTier => Value::Text(key.tier.as_deref().unwrap_or_default()),
             Field::Project => Value::Text(key.project.as_deref().unwrap_or_default()),
-            Field::Team => Value::Text(""),
+            Field::Team => Value::Text(key.team.as_deref().unwrap_or_default()),
             Field::ClientRegion => {
                 let home = key.home.or(self.snapshot.home);
                 Value::Text(home.and_then(|home| self.snapshot.homes.get(home)).map_or("", String::as_str))

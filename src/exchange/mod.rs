@@ -27,6 +27,7 @@ mod refusal;
 pub mod relay;
 pub mod resume;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use attempt::{Aside, Attempt, Making, Unfit};
@@ -39,7 +40,8 @@ pub use relay::{Form, Relay, Sent, Terms};
 pub use resume::Resume;
 
 use crate::config::Snapshot;
-use crate::config::snapshot::{Key, Standing};
+use crate::config::snapshot::Key;
+use crate::policy::tenancy::{Function, Kind, Level, Standing};
 
 /// Who asks: finds the caller's key by the credential its SDK sent.
 ///
@@ -51,10 +53,34 @@ pub fn admit(snapshot: &Snapshot, credential: Option<&str>, now: u64) -> Result<
         None => snapshot.anonymous.as_ref().ok_or(Refusal::NoKey)?,
     };
     match key.standing(now) {
-        Standing::Good => Ok(key.clone()),
-        Standing::Disabled => Err(Refusal::KeyDisabled),
-        Standing::Expired => Err(Refusal::KeyExpired),
+        Ok(()) => Ok(key.clone()),
+        Err((Level { kind: Kind::Key, .. }, Standing::Expired)) => Err(Refusal::KeyExpired),
+        Err((Level { kind: Kind::Key, .. }, _)) => Err(Refusal::KeyDisabled),
+        Err((level, standing)) => Err(Refusal::TenantBarred {
+            kind: level.kind,
+            id: level.id.clone(),
+            expired: standing == Standing::Expired,
+        }),
     }
+}
+
+/// Whether a key may do this, from there.
+///
+/// # Errors
+/// One of its levels forbids the function, or the address.
+pub fn permit(key: &Key, function: Option<Function>, from: Option<IpAddr>) -> Result<(), Refusal> {
+    if !key.guarded {
+        return Ok(());
+    }
+    for level in &key.levels {
+        if let Some(function) = function.filter(|function| !level.functions.has(*function)) {
+            return Err(Refusal::FunctionForbidden { kind: level.kind, function });
+        }
+        if !level.admits(from) {
+            return Err(Refusal::AddressForbidden { kind: level.kind });
+        }
+    }
+    Ok(())
 }
 
 /// The credential among the places an SDK may put it, in one order of precedence: `authorization: Bearer`, `x-api-key`,

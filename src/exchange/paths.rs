@@ -8,6 +8,7 @@ use http::Method;
 
 use super::Refusal;
 use crate::dialect::{Dialect, anthropic, gemini, openai_chat, openai_completions, openai_responses};
+use crate::policy::tenancy::Function;
 
 /// What a path does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,22 @@ pub enum Operation {
     Usage,
     Live,
     Ready,
+}
+
+impl Operation {
+    /// What it is of all that levels can forbid; `None`: nobody is asked.
+    pub fn function(self) -> Option<Function> {
+        Some(match self {
+            Operation::Generate | Operation::Stream => Function::Generate,
+            Operation::Count => Function::CountTokens,
+            Operation::Models | Operation::Model => Function::Models,
+            Operation::Response | Operation::ResponseInput | Operation::DeleteResponse | Operation::CancelResponse => {
+                Function::Responses
+            }
+            Operation::Usage => Function::Usage,
+            Operation::Live | Operation::Ready => return None,
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

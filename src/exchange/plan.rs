@@ -564,9 +564,9 @@ impl Plan {
     }
 
     fn in_region(&self, target: &PricedTarget) -> bool {
-        [&self.call.controls.region, &self.key.regions]
-            .into_iter()
-            .all(|regions| regions.is_empty() || target.region.as_ref().is_some_and(|region| regions.contains(region)))
+        let (region, wished) = (target.region.as_ref(), &self.call.controls.region);
+        let wanted = wished.is_empty() || region.is_some_and(|region| wished.contains(region));
+        wanted && self.key.serves_in(region.map(String::as_str))
     }
 
     fn has_attributes(&self, target: &PricedTarget) -> bool {
@@ -588,7 +588,8 @@ impl Plan {
         }
         let mut regions: Vec<_> = self.call.controls.region.iter().map(String::as_str).collect();
         if regions.is_empty() {
-            regions.extend(self.key.regions.iter().map(String::as_str));
+            let own = self.key.levels.iter().map(|level| &level.regions).chain([&self.key.regions]);
+            regions.extend(own.flatten().map(String::as_str));
         }
         let mut somewhere = self.places().filter_map(|(number, place)| self.at(number, place));
         if somewhere.all(|(_, target)| !self.in_region(target)) {
@@ -602,9 +603,9 @@ impl Plan {
     pub fn line(&self) -> (String, u64) {
         let bound = |names: &[String]| !names.is_empty();
         let controls = &self.call.controls;
-        let bounds = [&controls.region, &controls.attributes, &self.key.regions, &self.key.attributes];
+        let bounds = [&controls.region, &controls.attributes, &self.key.attributes];
         let mut targets = 0;
-        if self.decision.narrows() || bounds.into_iter().any(|names| bound(names)) {
+        if self.decision.narrows() || self.key.bound || bounds.into_iter().any(|names| bound(names)) {
             let open = self.places().filter(|(number, place)| self.open(*number, *place).is_some());
             let hash = open.fold(Hash::default(), |hash, (number, place)| {
                 hash.with(&number.to_le_bytes()).with(&place.to_le_bytes())

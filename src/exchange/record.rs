@@ -87,19 +87,6 @@ pub struct Intent<'a> {
     pub rates: Cow<'a, str>,
 }
 
-/// On whose behalf an attempt is made, as of the call.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Party<'a> {
-    pub key: Cow<'a, str>,
-    pub project: Option<Cow<'a, str>>,
-    /// Empty where there is none, as in an [`Intent`].
-    pub team: Cow<'a, str>,
-    pub organisation: Cow<'a, str>,
-    pub user: Cow<'a, str>,
-    /// The caller's dialect.
-    pub dialect: &'static str,
-}
-
 /// Written when the attempt is over, however it ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
@@ -129,20 +116,6 @@ pub struct Settlement<'a> {
     /// What the cost is of that of one answer that several callers were told: `split N`, what is left for the first of N
     /// callers when the others have had their parts; `part N of COST`, the part of one of those. Empty: all of it.
     pub share: Cow<'a, str>,
-}
-
-impl Party<'_> {
-    pub fn into_owned(self) -> Party<'static> {
-        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
-        Party {
-            key: own(self.key),
-            project: self.project.map(own),
-            team: own(self.team),
-            organisation: own(self.organisation),
-            user: own(self.user),
-            dialect: self.dialect,
-        }
-    }
 }
 
 impl std::fmt::Display for Id {
@@ -385,14 +358,13 @@ impl<'a> Fields<'a> {
 }
 
 /// Tags as one object, of which SQLite's own functions can read. Of one name the first value counts.
-pub fn tags(tags: &[(String, String)]) -> Cow<'static, str> {
-    if tags.is_empty() {
-        return Cow::Borrowed("");
-    }
+pub fn tags<'t>(mut tags: impl Iterator<Item = (&'t str, &'t str)> + Clone) -> Cow<'static, str> {
+    let all = tags.clone();
+    let Some(first) = tags.next() else { return Cow::Borrowed("") };
     let mut out = Vec::new();
     writer::object(&mut out, |o| {
-        for (i, (name, value)) in tags.iter().enumerate() {
-            if !tags.iter().take(i).any(|(earlier, _)| earlier == name) {
+        for (i, (name, value)) in std::iter::once(first).chain(tags).enumerate() {
+            if !all.clone().take(i).any(|(earlier, _)| earlier == name) {
                 o.string(name, value);
             }
         }
@@ -402,7 +374,8 @@ pub fn tags(tags: &[(String, String)]) -> Cow<'static, str> {
 
 /// Tags as earlier versions wrote them: pairs of name and value.
 fn pairs<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Cow<'static, str>, D::Error> {
-    Vec::deserialize(deserializer).map(|pairs| tags(&pairs))
+    Vec::<(String, String)>::deserialize(deserializer)
+        .map(|pairs| tags(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))))
 }
 
 impl<'de> Deserialize<'de> for Id {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::dialect::{Asked, ErrorClass, ErrorShape, Inbound, Unsayable};
 use crate::ir::{Fault, FaultKind, Losses};
+use crate::policy::tenancy::{Function, Kind};
 use crate::wire::json::{Invalid, clip};
 
 /// Attempts that are listed to the caller.
@@ -17,6 +18,21 @@ pub enum Refusal {
     BadKey,
     KeyDisabled,
     KeyExpired,
+    /// Whom the key belongs to may not make calls any more.
+    TenantBarred {
+        kind: Kind,
+        id: String,
+        expired: bool,
+    },
+    /// The key, or whom it belongs to, may not do this.
+    FunctionForbidden {
+        kind: Kind,
+        function: Function,
+    },
+    /// The key, or whom it belongs to, may not be used from there.
+    AddressForbidden {
+        kind: Kind,
+    },
     ModelForbidden {
         model: String,
     },
@@ -130,11 +146,26 @@ impl fmt::Display for Tried {
     }
 }
 
+/// A level as a caller knows it.
+fn whose(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Key => "the key itself",
+        Kind::User => "its user",
+        Kind::Project => "its project",
+        Kind::Team => "its team",
+        Kind::Organisation => "its organisation",
+    }
+}
+
 impl Refusal {
     pub fn class(&self) -> ErrorClass {
         match self {
             Refusal::NoKey | Refusal::BadKey | Refusal::KeyDisabled | Refusal::KeyExpired => ErrorClass::Authentication,
-            Refusal::ModelForbidden { .. } | Refusal::RuledOut { .. } => ErrorClass::Permission,
+            Refusal::ModelForbidden { .. }
+            | Refusal::RuledOut { .. }
+            | Refusal::TenantBarred { .. }
+            | Refusal::FunctionForbidden { .. }
+            | Refusal::AddressForbidden { .. } => ErrorClass::Permission,
             Refusal::UnknownModel { .. } | Refusal::UnknownPath { .. } => ErrorClass::NotFound,
             Refusal::WrongMethod { .. } => ErrorClass::Method,
             Refusal::Malformed { .. }
@@ -179,6 +210,10 @@ impl Refusal {
             Refusal::NoKey | Refusal::BadKey => "invalid_api_key",
             Refusal::KeyDisabled => "key_disabled",
             Refusal::KeyExpired => "key_expired",
+            Refusal::TenantBarred { expired: false, .. } => "tenant_disabled",
+            Refusal::TenantBarred { expired: true, .. } => "tenant_expired",
+            Refusal::FunctionForbidden { .. } => "endpoint_not_allowed",
+            Refusal::AddressForbidden { .. } => "address_not_allowed",
             Refusal::ModelForbidden { .. } => "model_not_allowed",
             Refusal::UnknownModel { .. } => "model_not_found",
             Refusal::UnknownPath { .. } => "unknown_url",
@@ -235,6 +270,23 @@ impl Refusal {
             }
             Refusal::KeyDisabled => "This API key is disabled. Ask your operator.".into(),
             Refusal::KeyExpired => "This API key has expired. Ask your operator for a new one.".into(),
+            Refusal::TenantBarred { kind, id, expired } => {
+                let why = if *expired { "has expired" } else { "is disabled" };
+                format!("The {} `{id}` that this API key belongs to {why}. Ask your operator.", kind.name())
+            }
+            Refusal::FunctionForbidden { kind, function } => {
+                format!(
+                    "This API key may not be used for `{}`: {} forbids it. Ask your operator.",
+                    function.name(),
+                    whose(*kind)
+                )
+            }
+            Refusal::AddressForbidden { kind } => {
+                format!(
+                    "This API key may not be used from your address: {} forbids it. Ask your operator.",
+                    whose(*kind)
+                )
+            }
             Refusal::ModelForbidden { model } => {
                 format!(
                     "This API key may not use the model `{}`. `GET /v1/models` lists those it may.",
@@ -341,6 +393,10 @@ impl Refusal {
             Refusal::BadKey => "bad_key",
             Refusal::KeyDisabled => "key_disabled",
             Refusal::KeyExpired => "key_expired",
+            Refusal::TenantBarred { expired: false, .. } => "tenant_disabled",
+            Refusal::TenantBarred { expired: true, .. } => "tenant_expired",
+            Refusal::FunctionForbidden { .. } => "endpoint_not_allowed",
+            Refusal::AddressForbidden { .. } => "address_not_allowed",
             Refusal::ModelForbidden { .. } => "model_forbidden",
             Refusal::UnknownModel { .. } => "unknown_model",
             Refusal::UnknownPath { .. } => "unknown_path",

@@ -13,6 +13,7 @@ pub mod ration;
 pub mod retry;
 pub mod route;
 pub mod rules;
+pub mod tenancy;
 
 use dashmap::DashMap;
 use std::sync::Arc;

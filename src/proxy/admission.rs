@@ -81,6 +81,8 @@ async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<Refu
         let secret = exchange::credential(&|name| text(headers, name), head.uri.query());
         exchange::admit(&snapshot, secret, ctx.started.unix_ms / 1_000)?
     };
+    let from = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
+    exchange::permit(&key, route.operation.function(), from)?;
     ctx.key = Some(key.clone());
 
     let Some(inbound) = ctx.dialect.inbound else {

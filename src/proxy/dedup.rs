@@ -15,7 +15,6 @@ use tokio::time::timeout;
 use super::context::Ctx;
 use super::flight::{Bill, End, Flight, Follower, Joined, Piece};
 use super::reply::REQUEST_ID;
-use super::settling::party;
 use crate::exchange::Refusal;
 use crate::exchange::call::DEDUP;
 use crate::exchange::identity::{Identity, is_settled};
@@ -180,18 +179,16 @@ fn charge(ctx: &Ctx, flight: Arc<Flight>, outcome: &'static str) {
         let each = policy == Cost::Each;
         let now = shared.now();
         let attempt = shared.new_id(now);
-        let mut tags = call.controls.tags.clone();
-        tags.retain(|(name, _)| name != "side");
-        tags.push(("side".to_owned(), "dedup".to_owned()));
+        let tags = std::iter::once(("side", "dedup")).chain(key.and_caller(&call.controls.tags));
         let target = format!("{NOBODY}/{}", bill.target);
-        let party = party(&key, dialect);
+        let named = |name: &Option<String>| name.clone().unwrap_or_default().into();
         let intent = Intent {
             attempt,
             request,
             at: began.unix_ms,
             number: 1,
-            key: party.key,
-            project: party.project,
+            key: key.id.as_str().into(),
+            project: key.project.as_deref().map(Into::into),
             asked: call.model.as_str().into(),
             model: bill.model.as_str().into(),
             provider: if each { NOBODY.into() } else { bill.provider.as_str().into() },
@@ -201,12 +198,12 @@ fn charge(ctx: &Ctx, flight: Arc<Flight>, outcome: &'static str) {
             reserve: 0,
             input_estimate: call.input_estimate,
             config_version: bill.config_version.as_str().into(),
-            tags: record::tags(&tags),
-            team: party.team,
-            organisation: party.organisation,
-            user: party.user,
+            tags: record::tags(tags),
+            team: named(&key.team),
+            organisation: named(&key.organisation),
+            user: named(&key.user),
             region: bill.region.as_str().into(),
-            dialect: party.dialect.into(),
+            dialect: dialect.name.into(),
             route: "dedup".into(),
             rates: (&*bill.rates).into(),
         };

@@ -11,7 +11,6 @@ use tokio::time::Instant;
 
 use super::context::{Ctx, Dispatched};
 use super::peer::Peer;
-use super::settling::party;
 use super::state::{Served, Shared};
 use super::{downstream, heads, hedge, relaying, reply, stop, waiting};
 use crate::dialect::Asked;
@@ -488,9 +487,8 @@ fn journal(ctx: &mut Ctx, attempt: &Attempt) -> Result<()> {
         // Free of charge: there is nothing to meter.
         return Ok(());
     }
-    let party = party(key, ctx.dialect);
     let rules = ctx.plan.as_ref().map_or(&[][..], |plan| &plan.decision().rules);
-    let intent = attempt.intent(ctx.id, &party, call, rules);
+    let intent = attempt.intent(ctx.id, key, ctx.dialect, call, rules);
     if let Err(error) = ctx.shared.journal.append_intent(&intent) {
         events::JournalFailed { what: "intent", error: &error }.emit(&ctx.shared.metrics);
         return Err(stop(ctx, Refusal::LedgerUnavailable));

@@ -19,10 +19,9 @@ use super::dispatch;
 use super::relaying::retry_after;
 use super::side::{Errand, Exchange, Unanswered};
 use super::state::{Served, Shared};
-use crate::config::snapshot::{Beat, Model, PricedTarget};
+use crate::config::snapshot::{Beat, Key, Model, PricedTarget};
 use crate::dialect::openai_chat;
 use crate::exchange::held::{self, Ready};
-use crate::exchange::record::Party;
 use crate::exchange::{Aside, Attempt, Call, Candidate, Held, Making, Said, Why};
 use crate::ir::{Fault, FaultKind};
 use crate::policy::Moment;
@@ -204,7 +203,7 @@ async fn complete(shared: &Arc<Shared>, served: &Arc<Served>, asked: &Asked, tok
         request_id,
         dialect: openai_chat::DIALECT,
         call,
-        party: Party { key: KEY.into(), dialect: openai_chat::DIALECT.name, ..Party::default() },
+        key: Arc::new(Key::own(KEY)),
         headers: HeaderMap::new(),
         cooling: cooling(served),
         deadline: Instant::now() + rules.timeout,

@@ -19,7 +19,6 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use super::context::Ctx;
-use super::settling::party;
 use super::side::{Adopted, Errand, Exchange, Unanswered};
 use super::state::Served;
 use super::{downstream, heads, relaying};
@@ -109,7 +108,7 @@ pub fn arm(session: &Session, ctx: &mut Ctx) {
             request_id: ctx.request_id.clone(),
             dialect: ctx.dialect,
             call: call.clone(),
-            party: party(key, ctx.dialect).into_owned(),
+            key: key.clone(),
             headers: heads::carried(&session.req_header().headers),
             cooling: plan.cooling(),
             deadline: ctx.shared.instant(plan.deadline),

@@ -1,13 +1,10 @@
 //! The end of an attempt, whoever made it: what is charged to whom, what the journal, metrics and log are told.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::state::Shared;
-use crate::config::snapshot::Key;
 use crate::dialect::Dialect;
 use crate::exchange::explain::Explanation;
-use crate::exchange::record::Party;
 use crate::exchange::{Attempt, Call};
 use crate::ir::{Fault, Usage};
 use crate::policy::Moment;
@@ -25,18 +22,6 @@ pub struct Cause<'a> {
     pub call: &'a Call,
     /// What is told of the call, where that is kept.
     pub explanation: Option<&'a Explanation>,
-}
-
-/// Whose row of the ledger an attempt of this key's is.
-pub fn party(key: &Key, dialect: Dialect) -> Party<'_> {
-    Party {
-        key: Cow::Borrowed(&key.id),
-        project: key.project.as_deref().map(Cow::Borrowed),
-        team: Cow::default(),
-        organisation: Cow::default(),
-        user: Cow::default(),
-        dialect: dialect.name,
-    }
 }
 
 /// What an attempt came to.

@@ -17,9 +17,9 @@ use super::heads;
 use super::intake::Share;
 use super::side::{Errand, Exchange, Unanswered};
 use super::state::{Served, Shared};
+use crate::config::snapshot::Key;
 use crate::dialect::Dialect;
 use crate::exchange::compare::{Gist, finish_name};
-use crate::exchange::record::Party;
 use crate::exchange::{Aside, Attempt, Call, Candidate, Held, Making, Plan};
 use crate::policy::Moment;
 use crate::policy::route::shadow::{Shadow, Slot};
@@ -105,7 +105,7 @@ pub fn begin(session: &Session, ctx: &mut Ctx) {
         request_id: ctx.request_id.clone(),
         dialect: ctx.dialect,
         call: Arc::new(copied),
-        party: Party { key: KEY.into(), dialect: ctx.dialect.name, ..Party::default() },
+        key: Arc::new(Key::own(KEY)),
         headers: heads::carried(&session.req_header().headers),
         cooling: plan.cooling(),
         deadline: Instant::now() + plan.total,

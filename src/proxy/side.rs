@@ -22,9 +22,10 @@ use super::context::Dispatched;
 use super::dispatch::{self, reach};
 use super::settling::{self, Cause, Settled};
 use super::state::{Served, Shared};
+use crate::config::snapshot::Key;
 use crate::dialect::Dialect;
 use crate::exchange::explain::Explanation;
-use crate::exchange::record::{Id, Party};
+use crate::exchange::record::Id;
 use crate::exchange::{Attempt, Call};
 use crate::ir::{Fault, FaultKind};
 use crate::policy::route::Cooling;
@@ -82,7 +83,7 @@ pub struct Errand {
     pub dialect: Dialect,
     pub call: Arc<Call>,
     /// Whose row of the ledger it is.
-    pub party: Party<'static>,
+    pub key: Arc<Key>,
     /// The caller's headers, as far as providers may see them.
     pub headers: HeaderMap,
     /// When failing becomes cooling.
@@ -173,7 +174,7 @@ impl Exchange {
     pub async fn begin(errand: Errand, attempt: Box<Attempt>) -> Result<Exchange, Unanswered> {
         let Errand { shared, call, .. } = &errand;
         if !call.count {
-            let intent = attempt.intent(errand.id, &errand.party, call, &[]);
+            let intent = attempt.intent(errand.id, &errand.key, errand.dialect, call, &[]);
             if let Err(error) = shared.journal.append_intent(&intent) {
                 events::JournalFailed { what: "intent", error: &error }.emit(&shared.metrics);
                 return Err(Unanswered::Unmetered);

@@ -71,6 +71,8 @@ mod shadow;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
+mod tenancy;
+#[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod tokens;

@@ -1,7 +1,7 @@
 //! What an operator writes of rules and of key tiers.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::routing::Strategy;
 
@@ -43,7 +43,7 @@ pub struct Set {
     pub names: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
     High,
@@ -52,7 +52,7 @@ pub enum Priority {
 }
 
 /// How calls of a group of keys are routed. What a key says itself comes first.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeyTier {
     /// How to choose among targets, whatever the model says.

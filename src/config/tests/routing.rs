@@ -35,7 +35,7 @@ fn what_is_written_of_routing_is_in_the_snapshot() {
     assert!(p.learns && q.learns && !n.targets[0].learns);
     let key = snapshot.keys.values().next().unwrap();
     assert_eq!((key.strategy, key.home, snapshot.home), (Some(Strategy::Balanced), Some(0), Some(1)));
-    assert_eq!((&*key.regions, &*key.attributes), (&["eu".to_owned()][..], &["zdr".to_owned()][..]));
+    assert_eq!((&*key.levels[0].regions, &*key.attributes), (&["eu".to_owned()][..], &["zdr".to_owned()][..]));
 }
 
 #[test]

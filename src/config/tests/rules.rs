@@ -32,7 +32,8 @@ fn rules_and_tiers_are_in_the_snapshot() {
     assert!(snapshot.models["auto"].targets.is_empty());
     let key = snapshot.keys.values().next().unwrap();
     assert_eq!((key.strategy, key.urgency, key.weight), (Some(Strategy::Sticky), Some(Urgency::High), 3));
-    assert_eq!((&*key.regions, &*key.attributes), (&["us".to_owned()][..], &["b".to_owned(), "a".to_owned()][..]));
+    assert_eq!(["us", "eu", "asia"].map(|region| key.serves_in(Some(region))), [true, false, false]);
+    assert_eq!(key.attributes, ["b", "a"]);
     assert_eq!((key.fallback.as_deref(), key.tier.as_deref()), (Some(&["n".to_owned()][..]), Some("t")));
 }
 
@@ -64,7 +65,7 @@ fn every_mistake_of_rules_has_its_place() {
         "tiers.t.fallback[0]: rules lead from this model to others",
         "keys[0].tier: no tier is called `u`",
         "keys[0].fallback[0]: no model is called `nobody`",
-        "keys[1].regions: its tier has none of these regions",
+        "keys[1].regions: its tier, or whom it belongs to, has none of these regions",
     ] {
         assert!(found.contains(part), "{part}\n{found}");
     }
