@@ -49,18 +49,8 @@ pub enum Command {
         /// The configuration, for the state directory and the currencies.
         #[arg(long, short, default_value = CONFIG)]
         config: PathBuf,
-        /// Only this key's.
-        #[arg(long)]
-        key: Option<String>,
-        /// key, project, model, provider, target, outcome, day or tag.NAME; several with commas.
-        #[arg(long, value_delimiter = ',', default_value = "key,model")]
-        by: Vec<String>,
-        /// From this Unix time in milliseconds on.
-        #[arg(long)]
-        from: Option<u64>,
-        /// Up to this Unix time in milliseconds.
-        #[arg(long)]
-        to: Option<u64>,
+        #[command(flatten)]
+        asked: usage::Asked,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -125,15 +115,11 @@ pub fn main() -> ExitCode {
             drop((out, err));
             return run::command(&config, upgrade);
         }
-        Command::Usage { config, key, by, from, to, json } => {
-            usage::run(&config, &usage::Asked { key, by, from, to, json }, &mut out, &mut err)
-        }
+        Command::Usage { config, asked, json } => usage::run(&config, &asked, json, &mut out, &mut err),
         Command::Targets { config, json } => targets::run(&config, json, &mut out, &mut err),
         Command::Route { config, asked } => {
             let outside = Outside { read: &read_or_given, ..outside() };
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            let now = now.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-            route::run(&config, &asked, (&outside, &load::catalogue(), now), &mut out, &mut err)
+            route::run(&config, &asked, (&outside, &load::catalogue(), now()), &mut out, &mut err)
         }
         Command::Schema => schema::run(&mut out),
         Command::Keys(Keys::New { id, models }) => {
@@ -143,6 +129,12 @@ pub fn main() -> ExitCode {
         }
     };
     finish(done, &mut err)
+}
+
+/// Unix milliseconds.
+fn now() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The environment and the files of this process.

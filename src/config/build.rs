@@ -18,7 +18,7 @@ use super::problem::{Problem, Problems, Route};
 use super::providers::{Account, is_id};
 use super::routing::Routing;
 use super::snapshot::{
-    CostInBody, Currency, Explain, Index, Key, Limits, Log, On, Retry, Rulebook, Snapshot, tracing_level::Level,
+    CostInBody, Currency, Explain, Index, Key, Ledger, Limits, Log, On, Retry, Rulebook, Snapshot, tracing_level::Level,
 };
 use super::tenancy::Tenants;
 use super::value::{Decimal, Size, Span};
@@ -40,6 +40,8 @@ const DEFAULT_TIMEOUTS: Timeouts = Timeouts {
 /// Below the idle limits that proxies commonly have (60 s), with room for a lost one.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// Shortest time that rows of the ledger are kept.
+const LEAST_KEPT: Duration = Duration::from_secs(2 * 86_400);
 /// As OpenAI keeps them ("Conversation state", seen 2026-11-21).
 const KEEP_RESPONSES: Duration = Duration::from_secs(30 * 86_400);
 
@@ -87,7 +89,7 @@ impl Build<'_> {
         }
 
         let rules = self.rulebook(&file.rules, None, &Route::default().key("rules"));
-        let zone = self.zone(file.routing.time_zone.as_deref());
+        let zone = self.zone(file.routing.time_zone.as_deref(), &Route::default().key("routing").key("time_zone"));
         let models = self.models(&file, &accounts, timeouts, &mut index);
         self.led_to(&file, &accounts, &index);
         let classes = self.classes(file.classes.as_ref());
@@ -108,6 +110,7 @@ impl Build<'_> {
         if state_dir.is_empty() {
             self.wrong(&Route::default().key("state_dir"), "write a directory, such as /var/lib/portolan");
         }
+        let ledger = self.ledger(&file.ledger);
         let drain = file.shutdown.drain.map_or(Duration::from_secs(60), |span| span.0);
         index.remarks = std::mem::take(&mut self.remarks);
         Snapshot {
@@ -126,6 +129,7 @@ impl Build<'_> {
             },
             home: self.routing.home,
             homes: self.routing.homes.iter().map(|(name, _)| name.clone()).collect(),
+            ledger,
             drain,
             cost_in_body: match file.response.cost_in_body {
                 file::CostInBody::Never => CostInBody::Never,
@@ -376,6 +380,15 @@ impl Build<'_> {
             self.wrong(route, "`max_pause` is shorter than `pause`: raise it or lower the other");
         }
         retry
+    }
+
+    fn ledger(&mut self, written: &file::Ledger) -> Ledger {
+        let route = Route::default().key("ledger");
+        let keep = written.keep.map(|span| span.0);
+        if keep.is_some_and(|keep| keep < LEAST_KEPT) {
+            self.wrong(&route.key("keep"), "rows are kept for 2d at least: attempts may still be under way");
+        }
+        Ledger { keep, zone: self.zone(written.time_zone.as_deref(), &route.key("time_zone")) }
     }
 
     fn currencies(&mut self, written: &BTreeMap<String, Decimal>) -> Vec<Currency> {

@@ -7,6 +7,7 @@
 mod beside;
 mod classes;
 mod health;
+mod ledger;
 mod routing;
 mod rules;
 mod tenancy;
@@ -14,6 +15,7 @@ mod tenancy;
 pub use beside::{Cost, Dedup, Hedge, Shadow};
 pub use classes::{Class, Classes, Mode};
 pub use health::{Heartbeat, Question, When};
+pub use ledger::Ledger;
 pub use routing::{Balanced, By, Queue, Quota, Routing, Split, Strategy};
 pub use rules::{KeyTier, Priority, Rule, Set};
 pub use tenancy::{Function, Key, LevelRules, Organisation, Project, Team, Tenancy, User};
@@ -85,6 +87,7 @@ pub struct File {
     /// Worker threads of the data plane. Default: one a core. Changes with a restart only.
     #[schemars(range(min = 1, max = 512))]
     pub threads: Option<usize>,
+    pub ledger: Ledger,
     pub log: Log,
     /// Units of other currencies for one US dollar, by code: each adds cost_<code> to answers.
     pub currencies: BTreeMap<String, Decimal>,

@@ -120,23 +120,22 @@ impl Build<'_> {
         }
     }
 
-    /// The zone that conditions see the time in.
-    pub(super) fn zone(&mut self, name: Option<&str>) -> TimeZone {
+    /// The zone of a name, UTC for none.
+    pub(super) fn zone(&mut self, name: Option<&str>, route: &Route) -> TimeZone {
         let Some(name) = name.filter(|name| *name != "UTC") else { return TimeZone::UTC };
-        let route = Route::default().key("routing").key("time_zone");
         let sound = |part: &str| {
             let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'+');
             !part.is_empty() && part.bytes().all(known)
         };
         if name.len() > 64 || !name.split('/').all(sound) {
-            self.wrong(&route, "write a zone such as Europe/Berlin, or UTC");
+            self.wrong(route, "write a zone such as Europe/Berlin, or UTC");
             return TimeZone::UTC;
         }
         let found = (self.outside.read)(&Path::new(ZONES).join(name));
         let zone = found.ok().and_then(|data| TimeZone::tzif(name, &data).ok());
         zone.unwrap_or_else(|| {
             self.wrong(
-                &route,
+                route,
                 format!("{ZONES} has no zone `{name}`: write it as there, such as Europe/Berlin, or UTC"),
             );
             TimeZone::UTC

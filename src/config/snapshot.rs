@@ -53,6 +53,7 @@ pub struct Snapshot {
     pub home: Option<usize>,
     /// The names of those places.
     pub homes: Vec<String>,
+    pub ledger: Ledger,
     /// How long a graceful stop waits for streams.
     pub drain: Duration,
     pub cost_in_body: CostInBody,
@@ -77,6 +78,15 @@ pub struct Snapshot {
     /// `true`: calls without a key are served as this key (laptops; off by default).
     pub anonymous: Option<Arc<Key>>,
     pub index: Index,
+}
+
+/// How long the ledger keeps what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ledger {
+    /// Rows of single attempts; `None`: for ever.
+    pub keep: Option<Duration>,
+    /// Whose days the sums of the others are.
+    pub zone: TimeZone,
 }
 
 /// Bounds of what is kept of why calls went where they went.

@@ -167,7 +167,7 @@ pub fn dialect_of(path: &str, versioned: bool) -> Dialect {
 }
 
 /// Percent-decoding (RFC 3986 section 2.1); what is not valid stays as it is.
-fn decoded(name: &str) -> Cow<'_, str> {
+pub fn decoded(name: &str) -> Cow<'_, str> {
     if !name.contains('%') {
         return Cow::Borrowed(name);
     }

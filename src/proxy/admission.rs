@@ -15,7 +15,8 @@ use super::{dedup, explaining, intake, reply, shadow};
 use crate::dialect::{anthropic, openai_responses};
 use crate::exchange::paths::{self, Access, Found, Operation};
 use crate::exchange::{self, Call, Circumstances, Plan, Refusal, Said, models};
-use crate::store::ledger::{GroupBy, Query};
+use crate::store::ledger::{self, GroupBy};
+use crate::store::usage;
 use crate::telemetry::events;
 
 /// How the headers begin that are twins of our own members of a request.
@@ -107,7 +108,7 @@ async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<Refu
             let body = super::responses::manage(operation, &id, &key.id, &ctx.shared).await?;
             answer(session, ctx, body).await
         }
-        Operation::Usage => usage(session, ctx, &key.id).await,
+        Operation::Usage => used(session, ctx, &key.id).await,
         Operation::Generate | Operation::Stream | Operation::Count => {
             let stream = route.operation == Operation::Stream;
             let events = head.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"));
@@ -223,33 +224,30 @@ async fn health(session: &mut Session, ctx: &mut Ctx, operation: Operation) -> R
     Ok(Next::Answered)
 }
 
-async fn usage(session: &mut Session, ctx: &mut Ctx, key: &str) -> Result<Next, Option<Refusal>> {
-    let mut query = Query { key: Some(key.to_owned()), group_by: vec![GroupBy::Model], ..Query::default() };
-    for pair in session.req_header().uri.query().unwrap_or_default().split('&') {
-        let Some((name, value)) = pair.split_once('=') else { continue };
-        let number = || {
-            value.parse::<u64>().map_err(|_| {
-                Some(Refusal::Invalid(crate::wire::json::Invalid {
-                    path: name.to_owned(),
-                    message: "expected Unix milliseconds".into(),
-                }))
-            })
-        };
-        match name {
-            "from" => query.from = Some(number()?),
-            "to" => query.to = Some(number()?),
-            _ => {}
-        }
+async fn used(session: &mut Session, ctx: &mut Ctx, key: &str) -> Result<Next, Option<Refusal>> {
+    // A caller's key may stand in the query too.
+    let asked = usage::read(session.req_header().uri.query().unwrap_or_default(), &["key"]);
+    let asked = asked.map_err(|usage::Mistake { parameter: path, message }| {
+        Some(Refusal::Invalid(crate::wire::json::Invalid { path, message }))
+    })?;
+    let mut query = asked.within(GroupBy::Key, key);
+    if query.group_by.is_empty() {
+        query.group_by.push(GroupBy::Model);
     }
     let ledger = ctx.shared.ledger.clone();
     let currencies = ctx.served.snapshot.currencies.clone();
+    let now = ctx.shared.now().unix_ms;
     let read = tokio::task::spawn_blocking(move || {
         ledger.flush(Duration::from_secs(1));
-        ledger.usage(&query).and_then(|rows| Ok((rows, ledger.total(&query)?)))
+        ledger.report(&query).map(|report| usage::json(&report, &query, &currencies, now))
     })
     .await;
     match read {
-        Ok(Ok((rows, total))) => answer(session, ctx, crate::store::usage::json(&rows, &total, &currencies)).await,
+        Ok(Ok(body)) => answer(session, ctx, body).await,
+        Ok(Err(error @ ledger::Error::TooWide)) => {
+            let (path, message) = ("group_by".to_owned(), error.to_string());
+            Err(Some(Refusal::Invalid(crate::wire::json::Invalid { path, message })))
+        }
         _ => Err(Some(Refusal::LedgerUnavailable)),
     }
 }

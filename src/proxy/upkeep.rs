@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::state::Shared;
 use crate::config::Snapshot;
+use crate::store::ledger::Keep;
 use crate::telemetry::events;
 
 /// How often the configuration's files are looked at.
@@ -155,6 +156,12 @@ impl BackgroundService for Retention {
                 _ = shutdown.changed() => return,
                 _ = ticks.tick() => {}
             }
+            let rules = &self.shared.served().snapshot.ledger;
+            let keep = rules.keep.map(|keep| Keep {
+                before: self.shared.now().unix_ms.saturating_sub(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX)),
+                zone: rules.zone.clone(),
+            });
+            self.shared.ledger.keep(keep);
             // Where nothing is kept any more, what was kept before goes too.
             let keep = self.shared.served().snapshot.keep_responses.unwrap_or_default();
             let before = (self.shared.now().unix_ms / 1_000).saturating_sub(keep.as_secs());

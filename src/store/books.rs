@@ -38,6 +38,10 @@ pub enum Error {
     TooNew {
         schema: u32,
     },
+    /// More groups than can be held.
+    TooWide,
+    /// Sums do not fit, or rows changed while they were added up: nothing was done.
+    Miscounted,
     /// A crash planted by a test.
     #[cfg(test)]
     Fuse,
@@ -70,6 +74,8 @@ impl fmt::Display for Error {
             Error::TooNew { schema } => {
                 write!(f, "schema {schema} is newer than this version may write to ({})", MIGRATIONS.len())
             }
+            Error::Miscounted => f.write_str("rows could not be rolled up, and stay as they are"),
+            Error::TooWide => f.write_str("there are too many groups: ask for less time or for fewer groupings"),
             #[cfg(test)]
             Error::Fuse => f.write_str("fuse"),
         }
@@ -163,6 +169,10 @@ impl Books {
 
     pub fn inode(&self) -> u64 {
         self.inode
+    }
+
+    pub fn connection(&self) -> &Connection {
+        &self.conn
     }
 
     /// How many bytes of a segment are in the ledger.

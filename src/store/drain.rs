@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::store::books::Error;
 use crate::store::journal::Journal;
+use crate::store::rollup::Keep;
 use crate::store::worker::Worker;
 
 /// How often the journal is synced: what a power cut can take.
@@ -79,6 +80,10 @@ impl Drain {
         self.end();
     }
 
+    pub fn keep(&self, keep: Option<Keep>) {
+        self.shared.lock().keep = keep;
+    }
+
     pub fn figures(&self) -> Figures {
         self.shared.counters.read()
     }
@@ -137,6 +142,8 @@ struct Turn {
     /// When stopping: leave nothing behind.
     finish: bool,
     stopped: bool,
+    /// How long rows are kept.
+    keep: Option<Keep>,
 }
 
 impl Shared {
@@ -216,6 +223,10 @@ impl Thread {
                     self.shared.changed.notify_all();
                 }
             }
+            let keep = self.shared.lock().keep.clone();
+            if let Some(keep) = keep {
+                self.attempt(|worker| worker.roll_up(&keep));
+            }
             let wait = self.again.map_or(PASS, |again| again.saturating_duration_since(Instant::now()));
             let failing = self.again.is_some();
             drop(self.shared.wait(wait, |turn| turn.stop || (turn.asked > turn.done && !failing)));
@@ -223,7 +234,7 @@ impl Thread {
     }
 
     /// Does one thing with an open ledger; whether it was done.
-    fn attempt(&mut self, what: fn(&mut Worker) -> Result<(), Error>) -> bool {
+    fn attempt(&mut self, what: impl FnOnce(&mut Worker) -> Result<(), Error>) -> bool {
         if self.again.is_some_and(|again| again > Instant::now()) {
             return false;
         }

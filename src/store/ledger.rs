@@ -15,7 +15,10 @@ use crate::store::query::Reader;
 
 pub use crate::store::books::Error;
 pub use crate::store::drain::Figures;
-pub use crate::store::query::{Attempt, GroupBy, MOST_ROWS, Query, State, UsageRow};
+pub use crate::store::fold::{Report, UsageRow};
+pub use crate::store::query::{Attempt, GroupBy, MOST_ROWS, Query, State, Unit};
+pub use crate::store::rollup::Keep;
+pub use crate::store::sketch::Sketch;
 
 /// The ledger of one state directory.
 pub struct Ledger {
@@ -66,6 +69,13 @@ impl Ledger {
         self.filled.as_ref().map(|(_, drain)| drain.figures()).unwrap_or_default()
     }
 
+    /// From now on, rolls up rows of attempts that are older than that, little by little; nothing for none.
+    pub fn keep(&self, keep: Option<Keep>) {
+        if let Some((_, drain)) = &self.filled {
+            drain.keep(keep);
+        }
+    }
+
     /// Closes the journal, drains it to the end and removes its files; what is still open then counts as orphaned.
     /// Where the database cannot be written the files stay, and the next start goes on from there. To be called when
     /// no call is being served any more: further records are refused.
@@ -75,12 +85,24 @@ impl Ledger {
         }
     }
 
-    /// Sums by group, the dearest first. Blocks: not for the data path.
+    /// Sums by group, and over all of them. Blocks: not for the data path.
     ///
     /// # Errors
-    /// The database cannot be read.
+    /// The database cannot be read, or there are more groups than can be held.
+    pub fn report(&self, query: &Query) -> Result<Report, Error> {
+        self.reader.report(query)
+    }
+
+    /// Sums by group alone: all in one, where nothing is grouped by. Blocks.
+    ///
+    /// # Errors
+    /// As [`Ledger::report`].
     pub fn usage(&self, query: &Query) -> Result<Vec<UsageRow>, Error> {
-        self.reader.usage(query)
+        let Report { mut rows, total, .. } = self.reader.report(query)?;
+        if query.group_by.is_empty() && total.attempts > 0 {
+            rows.push(total);
+        }
+        Ok(rows)
     }
 
     /// Sums over all that a query asks for, whatever its grouping. Blocks.
@@ -89,7 +111,7 @@ impl Ledger {
     /// The database cannot be read.
     pub fn total(&self, query: &Query) -> Result<UsageRow, Error> {
         let whole = Query { group_by: Vec::new(), ..query.clone() };
-        Ok(self.reader.usage(&whole)?.pop().unwrap_or_default())
+        Ok(self.reader.report(&whole)?.total)
     }
 
     /// The attempts that were dispatched last, newest first. Blocks.

@@ -4,12 +4,15 @@
 mod batch;
 mod books;
 mod drain;
+mod fold;
 pub mod journal;
 pub mod ledger;
 mod query;
 pub mod responses;
+mod rollup;
 mod schema;
 mod segment;
+mod sketch;
 pub mod usage;
 mod worker;
 

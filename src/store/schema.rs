@@ -132,7 +132,29 @@ pub const MIGRATIONS: &[&str] = &[
             e.latency_us, e.ttft_us, e.served, e.losses
         FROM entries e JOIN accounts a ON a.id = e.account JOIN processes p ON p.id = e.process;
 ",
+    // Days whose rows are gone: sums by account, end and tags, and the requests that may have rows elsewhere too, which are
+    // not in the sum. Who rolls up for the first time says that earlier versions, which know nothing of this, must not write.
+    "
+    CREATE TABLE rollups (
+        id INTEGER PRIMARY KEY, at INTEGER NOT NULL, until INTEGER NOT NULL, account INTEGER NOT NULL,
+        outcome TEXT NOT NULL, tags TEXT NOT NULL, requests INTEGER NOT NULL, attempts INTEGER NOT NULL,
+        errors INTEGER NOT NULL, open INTEGER NOT NULL, orphaned INTEGER NOT NULL, served INTEGER NOT NULL,
+        input INTEGER NOT NULL, output INTEGER NOT NULL, cached INTEGER NOT NULL, cache_write INTEGER NOT NULL,
+        cache_write_1h INTEGER NOT NULL, reasoning INTEGER NOT NULL, audio_input INTEGER NOT NULL,
+        audio_output INTEGER NOT NULL, searches INTEGER NOT NULL, cost INTEGER NOT NULL, saved INTEGER NOT NULL,
+        unpriced INTEGER NOT NULL, estimated INTEGER NOT NULL, settled INTEGER NOT NULL, latency_us INTEGER NOT NULL,
+        answered INTEGER NOT NULL, ttft_us INTEGER NOT NULL, latencies BLOB NOT NULL, ttfts BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX rollups_cell ON rollups (at, account, outcome, tags);
+    CREATE INDEX rollups_account ON rollups (account);
+    CREATE TABLE rollup_requests (
+        rollup INTEGER NOT NULL, request BLOB NOT NULL, PRIMARY KEY (rollup, request)
+    ) WITHOUT ROWID;
+",
 ];
+
+/// The first schema that knows of rollups.
+pub const ROLLUPS: u32 = 5;
 
 /// `state` of an entry.
 pub const OPEN: u8 = 0;

@@ -12,13 +12,14 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::exchange::record::Record;
 use crate::store::batch::Batch;
 use crate::store::books::{Books, Error};
 use crate::store::drain::Shared;
 use crate::store::journal::{Journal, UNFINISHED};
+use crate::store::rollup::{Keep, Roller};
 use crate::store::segment::{self, Form, Step};
 
 /// Bytes read, and so applied in one transaction, at a time.
@@ -26,6 +27,8 @@ const WINDOW: usize = 4 << 20;
 /// Most files of damaged bytes that are kept, and most bytes of each.
 const KEPT_FILES: usize = 64;
 const KEPT_BYTES: usize = 1 << 20;
+/// How often it is looked for rows that have come to their age, where the last look found none.
+const ROLL_UP: Duration = Duration::from_secs(60);
 /// An unfinished segment of this age has no maker any more.
 const STALE: Duration = Duration::from_secs(60);
 
@@ -40,6 +43,10 @@ pub(super) struct Worker {
     /// Processes with open attempts and no file, as the last look found them.
     vanished: BTreeSet<String>,
     buffer: Vec<u8>,
+    roller: Roller,
+    /// Rows that were rolled up since it last rested, and when that was.
+    rolled: u64,
+    rested: Option<Instant>,
     /// Durable steps until the crash that a test planted.
     #[cfg(test)]
     pub fuse: Option<u32>,
@@ -65,6 +72,9 @@ impl Worker {
             condemned: None,
             vanished: BTreeSet::new(),
             buffer: Vec::new(),
+            roller: Roller::default(),
+            rolled: 0,
+            rested: None,
             #[cfg(test)]
             fuse: None,
         }
@@ -159,6 +169,28 @@ impl Worker {
             self.orphan(owner)?;
         }
         self.vanished = vanished;
+        Ok(())
+    }
+
+    /// Rolls up a slice of rows that have come to their age. One process at a time does.
+    pub fn roll_up(&mut self, keep: &Keep) -> Result<(), Error> {
+        if self.rested.is_some_and(|rested| rested.elapsed() < ROLL_UP) {
+            return Ok(());
+        }
+        self.open()?;
+        let lock = File::create(self.journal.dir().join("recover.lock"))?;
+        if !locked(&lock)? {
+            return Ok(());
+        }
+        let mut roller = std::mem::take(&mut self.roller);
+        let rolled = roller.slice(self.books()?.connection(), keep)?;
+        self.roller = roller;
+        self.rolled += rolled as u64;
+        self.rested = (rolled == 0).then(Instant::now);
+        if rolled == 0 && self.rolled > 0 {
+            tracing::info!(rows = self.rolled, "rows of the ledger have become sums of their days");
+            self.rolled = 0;
+        }
         Ok(())
     }
 

@@ -66,6 +66,7 @@ fn rows_are_folded_by_key_day_and_tag() {
         output: 50,
         cached: 30,
         cache_write: 20,
+        cache_write_1h: 10,
         reasoning: 20,
         cost: 70,
         estimated: 1,
@@ -75,11 +76,13 @@ fn rows_are_folded_by_key_day_and_tag() {
         ttft_us: 250,
         ..UsageRow::default()
     };
-    assert_eq!(total(&ledger), expected);
+    let found = total(&ledger);
+    assert_eq!((found.latencies.quantile(500), found.ttfts.quantile(990)), (Some(592), Some(51)), "near 600 and 50");
+    assert_eq!(UsageRow { latencies: Sketch::default(), ttfts: Sketch::default(), ..found }, expected);
     assert_eq!(expected.first_token(), Duration::from_micros(50));
     let tag = GroupBy::Tag("te\"a.m".into());
-    let query =
-        Query { key: Some("a".into()), group_by: vec![GroupBy::Key, GroupBy::Day, tag.clone()], ..Query::default() };
+    let query = Query { group_by: vec![GroupBy::Key, GroupBy::Time(Unit::Day), tag.clone()], ..Query::default() }
+        .within(GroupBy::Key, "a");
     let rows = ledger.usage(&query).unwrap();
     assert_eq!(rows.len(), 1);
     let group = [("key", "a"), ("day", "2023-11-14"), ("tag.te\"a.m", "a\"b")];
@@ -119,7 +122,7 @@ fn foreign_text_is_a_value_and_never_a_statement() {
     journal.append_intent(&intent(2, "other")).unwrap();
     assert!(ledger.flush(Duration::from_secs(10)));
     let of = |key: &str, by: &str| {
-        let query = Query { key: Some(key.into()), group_by: vec![GroupBy::Tag(by.into())], ..Query::default() };
+        let query = Query { group_by: vec![GroupBy::Tag(by.into())], ..Query::default() }.within(GroupBy::Key, key);
         ledger.usage(&query).unwrap().iter().map(|row| row.attempts).sum::<u64>()
     };
     assert_eq!(of(evil, "'); DROP TABLE attempts; --"), 1);
