@@ -11,7 +11,7 @@ export PORTOLAN_RECORDINGS := $(RECORDINGS)
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
 RELEASE := $(TARGET_DIR)/release/portolan
 
-.PHONY: help run build release test unit gateway faults sdk-test replay lint bench loadtest simulate deny fuzz system python node clean
+.PHONY: help run build release test unit gateway faults sdk-test replay lint bench loadtest simulate races deny fuzz system python node clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -65,6 +65,11 @@ loadtest: release ## processor time a request beside a bare Pingora proxy, bound
 
 simulate: system ## a day over ten made-up providers in virtual time: each strategy against chance and an oracle
 	$(CARGO) run --release --locked -j$(JOBS) --example simulate
+
+races: system ## many callers at once against limits: rate, places kept (RACES_SECONDS=60, RACES_EXITS=10000)
+	set -o pipefail; PORTOLAN_RACES_SECONDS=$(or $(RACES_SECONDS),60) PORTOLAN_RACES_EXITS=$(or $(RACES_EXITS),10000) \
+	  $(CARGO) test --locked -j$(JOBS) --test gateway -- races:: --show-output --test-threads=1 \
+	  | grep -E '^(limits|budgets|test .*FAILED|test result|thread .* panicked)'
 
 deny: ## licences, advisories and bans (installs cargo-deny)
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny

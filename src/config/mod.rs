@@ -20,6 +20,7 @@ mod build;
 mod classes;
 pub mod file;
 mod health;
+mod limits;
 mod models;
 pub mod problem;
 mod providers;

@@ -472,6 +472,8 @@ pub struct Key {
     pub weight: u32,
     /// Some level of it forbids some function, or some address: few do.
     pub guarded: bool,
+    /// Some level of it has limits.
+    pub limited: bool,
     /// Some level of it, or its tier, says where its calls may be served.
     pub bound: bool,
 }

@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use super::build::Build;
 use super::file::{self, File, KeyTier, LevelRules, Tenancy};
+use super::limits::limits;
 use super::problem::{Route, did_you_mean};
 use super::providers::is_id;
 use super::snapshot::Key;
 use super::{routing, rules};
+use crate::policy::limit::States;
 use crate::policy::tenancy::{self, Functions, Kind, Level, Network};
 
 /// Most tags, and most members of metadata, of one level.
@@ -32,6 +34,8 @@ pub struct Tenants {
     written: Tenancy,
     tiers: BTreeMap<String, KeyTier>,
     homes: Vec<String>,
+    /// What was taken of their limits. Outlives them.
+    states: Arc<States>,
 }
 
 /// A user or a project, with all that it belongs to.
@@ -47,12 +51,12 @@ struct Branch {
 }
 
 impl Tenants {
-    pub fn new(written: Tenancy, tiers: BTreeMap<String, KeyTier>, homes: Vec<String>) -> Tenants {
+    pub fn new(written: Tenancy, tiers: BTreeMap<String, KeyTier>, homes: Vec<String>, states: Arc<States>) -> Tenants {
         let organisations: HashMap<&String, Branch> = written
             .organisations
             .iter()
             .map(|(id, organisation)| {
-                let mut branch = Branch::default().under(Kind::Organisation, id, &organisation.rules());
+                let mut branch = Branch::default().under(Kind::Organisation, id, &organisation.rules(), &states);
                 branch.organisation = Some(id.clone());
                 (id, branch)
             })
@@ -62,7 +66,7 @@ impl Tenants {
             .teams
             .iter()
             .map(|(id, team)| {
-                let mut branch = above(&team.organisation).under(Kind::Team, id, &team.rules());
+                let mut branch = above(&team.organisation).under(Kind::Team, id, &team.rules(), &states);
                 branch.team = Some(id.clone());
                 (id, branch)
             })
@@ -71,14 +75,14 @@ impl Tenants {
         let projects = written
             .projects
             .iter()
-            .map(|(id, project)| (id.clone(), above(&project.team).under(Kind::Project, id, &project.rules())))
+            .map(|(id, project)| (id.clone(), above(&project.team).under(Kind::Project, id, &project.rules(), &states)))
             .collect();
         let users = written
             .users
             .iter()
-            .map(|(id, user)| (id.clone(), above(&user.team).under(Kind::User, id, &user.rules())))
+            .map(|(id, user)| (id.clone(), above(&user.team).under(Kind::User, id, &user.rules(), &states)))
             .collect();
-        Tenants { users, projects, written, tiers, homes }
+        Tenants { users, projects, written, tiers, homes, states }
     }
 
     /// What they were made of.
@@ -99,7 +103,7 @@ impl Tenants {
                 branch.tags.entry(name.clone()).or_insert_with(|| value.clone());
             }
         }
-        let branch = branch.under(Kind::Key, &written.id, &written.rules());
+        let branch = branch.under(Kind::Key, &written.id, &written.rules(), &self.states);
         let tier = branch.tier.as_ref().and_then(|name| self.tiers.get(name));
         let attributes = branch.levels.iter().flat_map(|level| &level.attributes);
         let attributes = attributes.chain(tier.iter().flat_map(|tier| &tier.attributes)).cloned().collect();
@@ -121,6 +125,7 @@ impl Tenants {
             home,
             weight: written.weight.or(tier.and_then(|tier| tier.weight)).unwrap_or(1),
             guarded: branch.levels.iter().any(|level| level.functions != Functions::ANY || !level.addresses.is_empty()),
+            limited: branch.levels.iter().any(|level| !level.limits.is_empty()),
             bound: !regions.is_empty() || branch.levels.iter().any(|level| !level.regions.is_empty()),
             regions,
             levels: branch.levels.into(),
@@ -130,13 +135,14 @@ impl Tenants {
 
 impl Branch {
     /// With one more level in front.
-    fn under(mut self, kind: Kind, id: &str, rules: &LevelRules<'_>) -> Branch {
+    fn under(mut self, kind: Kind, id: &str, rules: &LevelRules<'_>, states: &States) -> Branch {
         let level = Level {
             models: rules.models.map(<[String]>::to_vec),
             functions: rules.functions.map_or(Functions::ANY, |all| all.iter().copied().map(function).collect()),
             regions: rules.regions.to_vec(),
             attributes: rules.attributes.to_vec(),
             addresses: rules.addresses.iter().filter_map(|text| Network::parse(text)).collect(),
+            limits: limits(rules.limits, &format!("{}:{id}", kind.name()), states),
             disabled: rules.disabled,
             expires: rules.expires.map(|moment| moment.0),
             ..Level::new(kind, id)
@@ -197,7 +203,7 @@ impl Build<'_> {
             }
         }
         let homes = self.routing.homes.iter().map(|(name, _)| name.clone()).collect();
-        Tenants::new(written, file.tiers.clone(), homes)
+        Tenants::new(written, file.tiers.clone(), homes, self.live.limits())
     }
 
     /// A key, checked but for its id and its secret.
@@ -253,6 +259,7 @@ impl Build<'_> {
             self.wrong(&route.key("addresses"), format!("{MOST_ADDRESSES} networks at most"));
         }
         self.tier(&file.tiers, rules.tier, &route.key("tier"));
+        self.call_limits(rules.limits, &route.key("limits"));
         self.pairs(rules.tags, (MOST_TAGS, LONGEST_TAG), &route.key("tags"));
         self.pairs(rules.metadata, (MOST_METADATA, LONGEST_METADATA), &route.key("metadata"));
     }

@@ -5,11 +5,13 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::{Serialize, Serializer};
 
 use crate::policy::price::cost_decimal;
+use crate::wire::json::clip;
 
 /// Checks one notation; the error is a sentence that says how to write it.
 pub type Reader = fn(&str) -> Result<(), String>;
@@ -23,6 +25,8 @@ pub fn format(name: &str) -> Option<Reader> {
         "portolan-address" => |text| address(text).map(drop),
         "portolan-moment" => |text| moment(text).map(drop),
         "portolan-sha256" => |text| sha256(text).map(drop),
+        "portolan-amount" => |text| amount(text).map(drop),
+        "portolan-zone" => |text| zone(text).map(drop),
         _ => return None,
     })
 }
@@ -78,6 +82,13 @@ notation!(
     Decimal(u64), nano, cost_decimal, {
         "type": ["number", "string"], "minimum": 0, "format": "portolan-decimal", "pattern": "^[0-9]{1,9}(\\.[0-9]{1,9})?$",
         "description": "A decimal amount with up to nine digits after the point: 0.15 or \"0.15\"."
+    }
+);
+notation!(
+    /// A number or an amount of money, in billionths.
+    Amount(u128), amount, amount_text, {
+        "type": ["number", "string"], "minimum": 0, "format": "portolan-amount", "pattern": "^[0-9]{1,15}(\\.[0-9]{1,9})?$",
+        "description": "A number, with up to nine digits after the point where it is of money: 60, 2.50 or \"2.50\"."
     }
 );
 notation!(
@@ -165,6 +176,37 @@ fn nano(text: &str) -> Result<u64, String> {
     whole.checked_mul(1_000_000_000).and_then(|whole| whole.checked_add(nanos)).ok_or_else(wrong)
 }
 
+/// Billionths of an amount.
+fn amount(text: &str) -> Result<u128, String> {
+    let wrong = || "write a number such as 60 or 2.50, at most 15 digits before the point and nine after it".to_owned();
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let fits = |part: &str, most| (1..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !fits(whole, 15) || !fits(fraction, 9) {
+        return Err(wrong());
+    }
+    format!("{whole}{fraction:0<9}").parse().map_err(|_| wrong())
+}
+
+/// As [`amount`] reads it.
+fn amount_text(amount: u128) -> String {
+    let (whole, part) = (amount / 1_000_000_000, amount % 1_000_000_000);
+    if part == 0 { whole.to_string() } else { format!("{whole}.{part:09}").trim_end_matches('0').to_owned() }
+}
+
+/// A time zone by its name in the system's data, such as `Europe/Berlin`.
+pub fn zone(name: &str) -> Result<TimeZone, String> {
+    // Known without the system's data.
+    if name == "UTC" {
+        return Ok(TimeZone::UTC);
+    }
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'+' | b'/');
+    let sound = (1..=64).contains(&name.len()) && name.bytes().all(known);
+    let found = if sound { TimeZone::get(name).ok() } else { None };
+    found.ok_or_else(|| {
+        format!("this system knows no zone `{}`: write one such as Europe/Berlin, or UTC", clip(name, 64))
+    })
+}
+
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:8080 or 0.0.0.0:8080".to_owned())
 }
@@ -240,9 +282,24 @@ mod tests {
         round(Span(Duration::from_millis(1_500)));
         round(Size(50 << 20));
         round(Decimal(7_120_000_001));
+        round(Amount(123_456_789_012_345_000_000_001));
+        round(Amount(60_000_000_000));
         round(Address("[::1]:80".parse().unwrap()));
         round(Moment(1_795_219_201));
         round(Sha256([0xa7; 32]));
+    }
+
+    #[test]
+    fn larger_amounts_and_zones() {
+        assert_eq!(amount("60"), Ok(60_000_000_000));
+        assert_eq!(amount("999999999999999.5"), Ok(999_999_999_999_999_500_000_000));
+        for text in ["", ".5", "5.", "-1", "1e3", "1234567890123456", "0.0000000001"] {
+            assert!(amount(text).is_err(), "{text}");
+        }
+        assert!(zone("UTC").is_ok());
+        for text in ["", "Nowhere/There", "../../etc/passwd", "Europe/Berlin\u{e9}"] {
+            assert!(zone(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What providers say of their limits in the heads of their answers.
+//! What is said of limits in the heads of answers: by providers of theirs, and to callers of ours.
 //!
 //! OpenAI and those like it: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, the reset as a time to go such as
 //! `6m0s` ("Rate limits", seen 2026-11-21). Anthropic: `anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`,
@@ -6,7 +6,117 @@
 
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::allotment::Left;
+use crate::dialect::{Dialect, anthropic};
+use crate::policy::limit::Standing;
 use crate::policy::quota::Said;
+
+/// How all such headers begin.
+const PREFIXES: [&str; 2] = ["x-ratelimit-", "anthropic-ratelimit-"];
+
+/// Whether a header tells of limits.
+pub fn tells(name: &str) -> bool {
+    PREFIXES.iter().any(|begin| name.starts_with(begin))
+}
+
+/// Tells a caller what is left of its limits, in its dialect's words, and nothing of a provider's. `now` is in Unix
+/// milliseconds.
+pub fn tell(headers: &mut HeaderMap, left: &Left, caller: Dialect, now: u64) {
+    if headers.keys().any(|name| tells(name.as_str())) {
+        let told: Vec<HeaderName> = headers.keys().filter(|name| tells(name.as_str())).cloned().collect();
+        for name in told {
+            headers.remove(name);
+        }
+    }
+    let [requests, tokens, input, output] =
+        if caller == anthropic::DIALECT { &names::ANTHROPIC } else { &names::OPENAI };
+    let mut say = |names: &'static [HeaderName; 3], standing: Option<Standing>| {
+        let Some(Standing { limit, remaining, reset }) = standing else { return };
+        let reset = if caller == anthropic::DIALECT { moment(now, reset) } else { span(reset) };
+        let [of_limit, of_remaining, of_reset] = names;
+        headers.insert(of_limit, limit.into());
+        headers.insert(of_remaining, remaining.into());
+        if let Ok(reset) = HeaderValue::from_maybe_shared(bytes::Bytes::from(reset)) {
+            headers.insert(of_reset, reset);
+        }
+    };
+    say(requests, left.requests);
+    say(tokens, left.tokens);
+    say(input, left.input_tokens);
+    say(output, left.output_tokens);
+}
+
+/// Limit, what remains, and reset; of requests, tokens, input and output tokens. OpenAI has no names for the last two: they
+/// are made as the others are.
+mod names {
+    use http::HeaderName;
+
+    macro_rules! three {
+        ($($name:literal),*) => { [$(HeaderName::from_static($name)),*] };
+    }
+
+    pub static OPENAI: [[HeaderName; 3]; 4] = [
+        three!("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+        three!("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+        three!(
+            "x-ratelimit-limit-input-tokens",
+            "x-ratelimit-remaining-input-tokens",
+            "x-ratelimit-reset-input-tokens"
+        ),
+        three!(
+            "x-ratelimit-limit-output-tokens",
+            "x-ratelimit-remaining-output-tokens",
+            "x-ratelimit-reset-output-tokens"
+        ),
+    ];
+    pub static ANTHROPIC: [[HeaderName; 3]; 4] = [
+        three!(
+            "anthropic-ratelimit-requests-limit",
+            "anthropic-ratelimit-requests-remaining",
+            "anthropic-ratelimit-requests-reset"
+        ),
+        three!(
+            "anthropic-ratelimit-tokens-limit",
+            "anthropic-ratelimit-tokens-remaining",
+            "anthropic-ratelimit-tokens-reset"
+        ),
+        three!(
+            "anthropic-ratelimit-input-tokens-limit",
+            "anthropic-ratelimit-input-tokens-remaining",
+            "anthropic-ratelimit-input-tokens-reset"
+        ),
+        three!(
+            "anthropic-ratelimit-output-tokens-limit",
+            "anthropic-ratelimit-output-tokens-remaining",
+            "anthropic-ratelimit-output-tokens-reset"
+        ),
+    ];
+}
+
+/// A time to go, as OpenAI writes it: `120ms`, `1.5s`, `6m0s`, `1h2m3s`.
+fn span(time: Duration) -> String {
+    let millis = time.as_micros().div_ceil(1_000);
+    if millis < 1_000 {
+        return format!("{millis}ms");
+    }
+    let (hours, minutes) = (millis / 3_600_000, millis / 60_000 % 60);
+    let (seconds, part) = (millis / 1_000 % 60, millis % 1_000);
+    let part = if part == 0 { String::new() } else { format!(".{part:03}").trim_end_matches('0').to_owned() };
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}{part}s"),
+        (0, minutes) => format!("{minutes}m{seconds}{part}s"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}{part}s"),
+    }
+}
+
+/// The full second of RFC 3339 at which that time is over, as Anthropic writes it.
+fn moment(now: u64, time: Duration) -> String {
+    let millis = u128::from(now).saturating_add(time.as_millis());
+    let seconds = i64::try_from(millis.div_ceil(1_000)).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
+}
 
 /// What was said of requests and of tokens. `now` is in Unix milliseconds.
 pub fn read<'h>(header: &dyn Fn(&str) -> Option<&'h str>, now: u64) -> (Option<Said>, Option<Said>) {
@@ -99,6 +209,42 @@ mod tests {
         };
         assert_eq!(read(&anthropic, 1_795_219_200_000), (said(None, 5, 0), said(Some(80_000), 0, 30_000)));
         assert_eq!(read(&|_| None, 0), (None, None));
+    }
+
+    #[test]
+    fn callers_are_told_of_their_limits_and_of_nobody_elses() {
+        let standing =
+            |limit, remaining, millis| Some(Standing { limit, remaining, reset: Duration::from_millis(millis) });
+        let left = Left { requests: standing(60, 59, 1_000), tokens: standing(100_000, 7, 360_500), ..Left::default() };
+        let now = 1_795_219_200_001;
+        for (caller, theirs) in [
+            (crate::dialect::openai_chat::DIALECT, "anthropic-ratelimit-input-tokens-remaining"),
+            (anthropic::DIALECT, "x-ratelimit-remaining-project-tokens"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(theirs, HeaderValue::from_static("1"));
+            headers.insert("x-other", HeaderValue::from_static("1"));
+            tell(&mut headers, &left, caller, now);
+            assert_eq!(headers.len(), 7, "{headers:?}");
+            // As the providers' are read.
+            let header = |name: &str| headers.get(name)?.to_str().ok();
+            let (requests, tokens) = read(&header, now);
+            let near = |said: Option<Said>, limit, remaining, millis: u64| {
+                let said = said.unwrap();
+                assert_eq!((said.limit, said.remaining), (Some(limit), remaining));
+                let late = said.reset.checked_sub(Duration::from_millis(millis)).unwrap();
+                assert!(late <= Duration::from_secs(1), "{said:?}");
+            };
+            near(requests, 60, 59, 1_000);
+            near(tokens, 100_000, 7, 360_500);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_time_that_is_told_is_read_again(millis in 0u64..200_000_000) {
+            prop_assert_eq!(time(&span(Duration::from_millis(millis))), Some(Duration::from_millis(millis)));
+        }
     }
 
     #[test]

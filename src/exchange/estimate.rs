@@ -26,6 +26,41 @@ pub fn answer(call: &Call, inbound: &dyn Inbound) -> Result<Vec<u8>, Refusal> {
     Ok(out)
 }
 
+/// What a request brings with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// By estimate.
+    pub tokens: u64,
+    /// Pictures, those in results of tools among them.
+    pub images: u64,
+    /// Of text that is said, whoever says it.
+    pub characters: u64,
+}
+
+/// Counts what a request brings with it.
+pub fn size(request: &Request<'_>) -> Size {
+    fn count(blocks: &[Block<'_>], size: &mut Size) {
+        let said = |text: &str| text.chars().count() as u64;
+        for block in blocks {
+            match &block.content {
+                Content::Text { text, .. } | Content::Refusal(text) => size.characters += said(text),
+                Content::Media(media) => match (media.kind, &media.source) {
+                    (_, Source::Text(text)) => size.characters += said(text),
+                    (MediaKind::Image, _) => size.images += 1,
+                    _ => {}
+                },
+                Content::ToolResult(result) => count(&result.blocks, size),
+                _ => {}
+            }
+        }
+    }
+    let mut size = Size { tokens: input_tokens(request), ..Size::default() };
+    for message in &request.messages {
+        count(&message.blocks, &mut size);
+    }
+    size
+}
+
 /// Estimates the input tokens of a request.
 pub fn input_tokens(request: &Request<'_>) -> u64 {
     let messages = request.messages.iter().map(|message| FRAME + blocks(&message.blocks));
@@ -94,5 +129,10 @@ mod tests {
         assert_eq!(ask(r#""日本語""#), 3 + FRAME + 3);
         let image = r#"[{"type":"image_url","image_url":{"url":"https://x.example/a.png"}}]"#;
         assert_eq!(ask(image), 3 + FRAME + IMAGE);
+        let body = format!(
+            r#"{{"model":"m","messages":[{{"role":"system","content":"日本"}},{{"role":"user","content":{image}}}]}}"#
+        );
+        let size = size(&openai_chat::DIALECT.inbound.unwrap().decode(body.as_bytes()).unwrap());
+        assert_eq!((size.images, size.characters), (1, 2));
     }
 }

@@ -6,6 +6,7 @@
 //! so a wrong order does not compile. Bytes, time and randomness come as arguments: a whole call runs in a test.
 
 mod affinity;
+pub mod allotment;
 pub mod allowance;
 pub mod attempt;
 pub mod call;
@@ -30,6 +31,7 @@ pub mod resume;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub use allotment::Allotment;
 pub use attempt::{Aside, Attempt, Making, Unfit};
 pub use call::{Call, Controls, Earlier, Said};
 pub use decide::{Circumstances, Decision, Verdict, decide};

@@ -24,6 +24,7 @@ use crate::config::snapshot::{Key, Lacks, Model, PricedTarget, Retry};
 use crate::ir::Fault;
 use crate::policy::Moment;
 use crate::policy::coalesce::Coalesce;
+use crate::policy::price::Nano;
 use crate::policy::queue::Urgency;
 use crate::policy::retry::Budget;
 use crate::policy::route::affinity::{By, Hash, draw};
@@ -619,6 +620,27 @@ impl Plan {
     pub fn tokens(&self) -> u64 {
         let (usual, most) = OUTPUT;
         self.call.input_estimate.saturating_add(self.call.max_output.unwrap_or(usual).min(most))
+    }
+
+    /// Output tokens that the call is counted with for its key's limits, by the bound that it has (and `true`), or by what
+    /// the model's answers usually have.
+    pub fn output(&self, bound: Option<u64>) -> (u64, bool) {
+        let able = self.open_targets().filter_map(|target| target.target.abilities.max_output).max();
+        match bound {
+            Some(most) => (able.map_or(most, |able| most.min(able)), true),
+            None => (self.asked.usual.get().map_or(OUTPUT.0, |usual| usual.ceil() as u64), false),
+        }
+    }
+
+    /// The most that a call with so many tokens can cost at a target of the asked model.
+    pub fn worst_case(&self, input: u64, output: u64) -> Nano {
+        let prices = self.open_targets().filter_map(|target| target.price.as_ref());
+        prices.map(|price| price.worst_case(input, output)).max().unwrap_or(0)
+    }
+
+    /// The targets of the asked model that the call may go to.
+    fn open_targets(&self) -> impl Iterator<Item = &Arc<PricedTarget>> {
+        (0..self.asked.targets.len()).filter_map(|place| self.open(0, place))
     }
 
     fn short(&self, until: u64, now: Moment) -> bool {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::dialect::{Asked, ErrorClass, ErrorShape, Inbound, Unsayable};
 use crate::ir::{Fault, FaultKind, Losses};
+use crate::policy::limit::Of;
+use crate::policy::price;
 use crate::policy::tenancy::{Function, Kind};
 use crate::wire::json::{Invalid, clip};
 
@@ -32,6 +34,20 @@ pub enum Refusal {
     /// The key, or whom it belongs to, may not be used from there.
     AddressForbidden {
         kind: Kind,
+    },
+    /// A limit of the key, or of whom it belongs to, does not let the call through.
+    Limited {
+        kind: Kind,
+        id: String,
+        of: Of,
+        /// Of the limit, as in labels.
+        name: String,
+        /// What it is.
+        words: String,
+        /// What the call was counted with.
+        asked: u64,
+        /// `None`: it is more than the limit ever lets through.
+        wait: Option<Duration>,
     },
     ModelForbidden {
         model: String,
@@ -177,7 +193,7 @@ impl Refusal {
             | Refusal::Strict { .. }
             | Refusal::NoRegion { .. }
             | Refusal::NoAttributes { .. } => ErrorClass::InvalidRequest,
-            Refusal::Resting { limited: true, .. } => ErrorClass::RateLimit,
+            Refusal::Resting { limited: true, .. } | Refusal::Limited { .. } => ErrorClass::RateLimit,
             Refusal::Resting { limited: false, .. } => ErrorClass::Overloaded,
             Refusal::UnknownResponse { named: true, .. } | Refusal::NothingToCancel => ErrorClass::InvalidRequest,
             Refusal::UnknownResponse { named: false, .. } => ErrorClass::NotFound,
@@ -214,6 +230,7 @@ impl Refusal {
             Refusal::TenantBarred { expired: true, .. } => "tenant_expired",
             Refusal::FunctionForbidden { .. } => "endpoint_not_allowed",
             Refusal::AddressForbidden { .. } => "address_not_allowed",
+            Refusal::Limited { .. } => "rate_limit_exceeded",
             Refusal::ModelForbidden { .. } => "model_not_allowed",
             Refusal::UnknownModel { .. } => "model_not_found",
             Refusal::UnknownPath { .. } => "unknown_url",
@@ -285,6 +302,29 @@ impl Refusal {
                 format!(
                     "This API key may not be used from your address: {} forbids it. Ask your operator.",
                     whose(*kind)
+                )
+            }
+            Refusal::Limited { kind, id, words, wait: Some(_), of: Of::Concurrency, .. } => {
+                format!(
+                    "The {} `{id}` has as many calls under way as its limit lets it ({words}). Try again when one is over.",
+                    kind.name()
+                )
+            }
+            Refusal::Limited { kind, id, words, wait: Some(wait), .. } => {
+                format!(
+                    "The limit of the {} `{id}` is reached: {words}. Try again in {} s.",
+                    kind.name(),
+                    wait.as_secs_f64().ceil().max(1.0)
+                )
+            }
+            Refusal::Limited { kind, id, words, asked, of, wait: None, .. } => {
+                let counted = match of {
+                    Of::Spend => format!("{} US dollars at most", price::cost_decimal(*asked)),
+                    of => format!("{asked} {}", of.name().replace('_', " ")),
+                };
+                format!(
+                    "This call alone is counted with {counted}, and the limit of the {} `{id}` is {words}: it would never be let through. Ask for less at once, or bound the tokens that it may generate.",
+                    kind.name()
                 )
             }
             Refusal::ModelForbidden { model } => {
@@ -375,6 +415,7 @@ impl Refusal {
         match self {
             Refusal::Draining | Refusal::LedgerUnavailable | Refusal::StoreUnavailable => Some(Duration::from_secs(1)),
             Refusal::Overloaded { retry_after } | Refusal::Resting { retry_after, .. } => Some(*retry_after),
+            Refusal::Limited { wait, .. } => *wait,
             Refusal::Failed { fault, .. } => match fault.kind {
                 // Where nobody says how long, programs that come back at once would only add to the trouble.
                 FaultKind::RateLimited | FaultKind::Connect | FaultKind::Tls | FaultKind::Overloaded => {
@@ -384,6 +425,11 @@ impl Refusal {
             },
             _ => None,
         }
+    }
+
+    /// Nothing but another request will do, though the status says to come back.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Refusal::Limited { wait: None, .. })
     }
 
     /// Label of metrics and logs.
@@ -397,6 +443,7 @@ impl Refusal {
             Refusal::TenantBarred { expired: true, .. } => "tenant_expired",
             Refusal::FunctionForbidden { .. } => "endpoint_not_allowed",
             Refusal::AddressForbidden { .. } => "address_not_allowed",
+            Refusal::Limited { .. } => "limited",
             Refusal::ModelForbidden { .. } => "model_forbidden",
             Refusal::UnknownModel { .. } => "unknown_model",
             Refusal::UnknownPath { .. } => "unknown_path",

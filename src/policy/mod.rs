@@ -6,6 +6,7 @@
 pub mod auth;
 pub mod classes;
 pub mod coalesce;
+pub mod limit;
 pub mod price;
 pub mod queue;
 pub mod quota;
@@ -51,6 +52,7 @@ pub struct Live {
     hedges: DashMap<String, Arc<Hedges>>,
     shadows: DashMap<String, Arc<Running>>,
     budgets: DashMap<String, Arc<retry::Budget>>,
+    limits: Arc<limit::States>,
     overall: Arc<retry::Budget>,
 }
 
@@ -103,8 +105,14 @@ impl Live {
         self.overall.clone()
     }
 
+    /// What was taken of the limits of all levels.
+    pub fn limits(&self) -> Arc<limit::States> {
+        self.limits.clone()
+    }
+
     /// Forgets what no snapshot has any more.
-    pub fn forget(&self) {
+    pub fn forget(&self, now: Moment) {
+        self.limits.forget(now);
         self.targets.retain(|_, vitals| Arc::strong_count(vitals) > 1);
         self.accounts.retain(|_, account| Arc::strong_count(account) > 1);
         self.models.retain(|_, usual| Arc::strong_count(usual) > 1);

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use super::auth;
+use super::limit::Limit;
 
 /// The levels, nearest to the call first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,7 +125,7 @@ fn mask(bits: u32) -> u128 {
 }
 
 /// One level: who it is, and what it lets its calls do.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Level {
     pub kind: Kind,
     pub id: String,
@@ -137,6 +138,8 @@ pub struct Level {
     pub attributes: Vec<String>,
     /// Where they may come from; empty: from anywhere.
     pub addresses: Vec<Network>,
+    /// How much they may take.
+    pub limits: Box<[Limit]>,
     pub disabled: bool,
     /// Unix seconds.
     pub expires: Option<u64>,
@@ -161,6 +164,7 @@ impl Level {
             regions: Vec::new(),
             attributes: Vec::new(),
             addresses: Vec::new(),
+            limits: Box::default(),
             disabled: false,
             expires: None,
         }

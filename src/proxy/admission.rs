@@ -11,7 +11,7 @@ use pingora::{Error, ErrorType, Result};
 use super::context::Ctx;
 use super::downstream;
 use super::gate::{Gate, KeepAlive};
-use super::{dedup, explaining, intake, reply, shadow};
+use super::{dedup, explaining, intake, limiting, reply, shadow};
 use crate::dialect::{anthropic, openai_responses};
 use crate::exchange::paths::{self, Access, Found, Operation};
 use crate::exchange::{self, Call, Circumstances, Plan, Refusal, Said, models};
@@ -36,7 +36,9 @@ pub async fn request(session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
                 session.set_keepalive(None);
             }
             drain(session).await;
-            let sent = reply::refuse(session, &refusal, ctx.dialect, &ctx.request_id).await;
+            // What it took is given back before the caller can come again.
+            ctx.allotment = None;
+            let sent = refuse(session, &refusal, ctx).await;
             ctx.refusal = Some(refusal);
             sent.map(|()| true)
         }
@@ -89,6 +91,9 @@ async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<Refu
     let Some(inbound) = ctx.dialect.inbound else {
         return Err(Some(Refusal::Bug { what: "a path of a dialect without a caller's face" }));
     };
+    if !matches!(route.operation, Operation::Generate | Operation::Stream | Operation::Count) {
+        limiting::small(ctx)?;
+    }
     let mut out = Vec::new();
     match route.operation {
         Operation::Models => {
@@ -172,6 +177,7 @@ async fn generate(session: &mut Session, ctx: &mut Ctx, said: &Said<'_>) -> Resu
     }
     ctx.call = Some(call);
     ctx.plan = Some(plan);
+    limiting::planned(ctx)?;
     // Boxed: few models want it, and the calls of others should not carry what that takes.
     if ctx.plan.as_ref().is_some_and(|plan| plan.dedup().is_some()) && Box::pin(dedup::join(session, ctx)).await? {
         ctx.outcome.name = "ok";
@@ -199,7 +205,9 @@ fn keep_alive(ctx: &Ctx) -> Option<KeepAlive> {
     let (call, inbound) = (ctx.call.as_ref()?, ctx.dialect.inbound?);
     let every = ctx.served.snapshot.keep_alive.filter(|_| call.stream)?;
     let content_type = if call.array { "application/json" } else { "text/event-stream" };
-    Some(KeepAlive { text: inbound.keep_alive(), every, content_type, request_id: ctx.request_id.clone() })
+    let mut headers = HeaderMap::new();
+    limiting::tell(&mut headers, ctx);
+    Some(KeepAlive { text: inbound.keep_alive(), every, content_type, request_id: ctx.request_id.clone(), headers })
 }
 
 /// Answers a question for the number of tokens, where no provider of the model can.
@@ -208,7 +216,9 @@ async fn estimate(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<R
         return Err(Some(Refusal::Bug { what: "a count without a call" }));
     };
     let counted = exchange::estimate::answer(&call, inbound)?;
-    let (head, body) = reply::estimated(counted, &ctx.request_id).map_err(|_| None)?;
+    let (mut head, body) = reply::estimated(counted, &ctx.request_id).map_err(|_| None)?;
+    limiting::worked(ctx);
+    limiting::tell_in(&mut head, ctx);
     reply::send(session, head, body).await.map_err(|_| None)?;
     Ok(Next::Answered)
 }
@@ -253,8 +263,17 @@ async fn used(session: &mut Session, ctx: &mut Ctx, key: &str) -> Result<Next, O
 }
 
 async fn answer(session: &mut Session, ctx: &Ctx, body: Vec<u8>) -> Result<Next, Option<Refusal>> {
-    reply::json(session, 200, body, &ctx.request_id).await.map_err(|_| None)?;
+    let (mut head, body) = reply::whole(200, body, &ctx.request_id).map_err(|_| None)?;
+    limiting::worked(ctx);
+    limiting::tell_in(&mut head, ctx);
+    reply::send(session, head, body).await.map_err(|_| None)?;
     Ok(Next::Answered)
+}
+
+async fn refuse(session: &mut Session, refusal: &Refusal, ctx: &Ctx) -> Result<()> {
+    let (mut head, body) = reply::refusal_parts(refusal, ctx.dialect, &ctx.request_id)?;
+    limiting::tell_in(&mut head, ctx);
+    reply::send(session, head, body).await
 }
 
 /// Reads what is left of a small body, so that the next request on this connection is not mistaken for it.

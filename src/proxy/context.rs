@@ -26,7 +26,7 @@ use crate::exchange::explain::Explanation;
 use crate::exchange::paths::Operation;
 use crate::exchange::record::Id;
 use crate::exchange::resume::may_go_on;
-use crate::exchange::{Attempt, Call, Plan, Refusal, Relay, Resume, Sent};
+use crate::exchange::{Allotment, Attempt, Call, Plan, Refusal, Relay, Resume, Sent};
 use crate::ir::Fault;
 use crate::policy::Moment;
 use crate::provider::Grant;
@@ -85,6 +85,8 @@ pub struct Ctx {
     /// Memory held for the body.
     pub share: Option<Share>,
     pub in_flight: Option<InFlight>,
+    /// What it has taken of its key's limits.
+    pub allotment: Option<Arc<Allotment>>,
 }
 
 /// An answer of the Responses API on its way into the store.
@@ -182,6 +184,7 @@ impl Ctx {
             outcome: Outcome::default(),
             share: None,
             in_flight: None,
+            allotment: None,
             shared,
         }
     }
@@ -282,6 +285,7 @@ impl Ctx {
                 dialect: self.dialect,
                 call,
                 explanation: self.explanation.as_deref(),
+                allotment: self.allotment.as_deref(),
             };
             settling::praise(&cause, &mut current.attempt, outcome == "ok", now);
         }
@@ -302,6 +306,7 @@ impl Ctx {
             dialect: self.dialect,
             call,
             explanation: self.explanation.as_deref(),
+            allotment: self.allotment.as_deref(),
         };
         let flight = self.flight.as_ref().filter(|_| served);
         let shares = flight.map_or(1, |flight| flight.close());
@@ -349,6 +354,9 @@ impl Drop for Ctx {
         if let Some(current) = &self.current {
             let committed = current.attempt.committed();
             self.attempt_over("aborted", committed);
+        }
+        if let Some(allotment) = self.allotment.take() {
+            allotment.over(self.shared.now());
         }
     }
 }

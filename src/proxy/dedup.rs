@@ -109,6 +109,7 @@ async fn listen(session: &mut Session, ctx: &mut Ctx, mut follower: Follower) ->
         let written = match piece {
             Piece::Head(head) => {
                 headed = true;
+                super::limiting::worked(ctx);
                 let Ok(head) = own_head(head, ctx, &follower) else { return Heard::Broken };
                 session.write_response_header(Box::new(head), false).await
             }
@@ -119,6 +120,7 @@ async fn listen(session: &mut Session, ctx: &mut Ctx, mut follower: Follower) ->
                 session.write_response_body(Some(body), false).await
             }
             Piece::End(End::Whole) => {
+                super::limiting::over(ctx);
                 let written = session.write_response_body(None, true).await;
                 charge(ctx, follower.flight().clone(), if written.is_ok() { "ok" } else { "client_gone" });
                 return if written.is_ok() { Heard::Whole } else { Heard::Gone };
@@ -163,12 +165,13 @@ fn own_head(mut head: Box<ResponseHeader>, ctx: &Ctx, follower: &Follower) -> pi
             head.remove_header("x-portolan-cost-usd");
         }
     }
+    super::limiting::tell_in(&mut head, ctx);
     Ok(*head)
 }
 
 /// Writes a follower's row when the leader's cost is known.
 fn charge(ctx: &Ctx, flight: Arc<Flight>, outcome: &'static str) {
-    let (Some(call), Some(key)) = (ctx.call.clone(), ctx.key.clone()) else { return };
+    let (Some(call), Some(key), allotment) = (ctx.call.clone(), ctx.key.clone(), ctx.allotment.clone()) else { return };
     let (shared, request, began, running) = (ctx.shared.clone(), ctx.id, ctx.started, ctx.shared.sides.enter());
     let dialect = ctx.dialect;
     tokio::spawn(async move {
@@ -229,6 +232,9 @@ fn charge(ctx: &Ctx, flight: Arc<Flight>, outcome: &'static str) {
         let journal = &shared.journal;
         if let Err(error) = journal.append_intent(&intent).and_then(|()| journal.append_settlement(&settlement)) {
             events::JournalFailed { what: "settlement", error: &error }.emit(&shared.metrics);
+        }
+        if let Some(allotment) = allotment {
+            allotment.used(settlement.usage.as_ref(), charged, false, now);
         }
         if policy == Cost::Split {
             shared.metrics.cost.with_label_values(&[&bill.provider, &bill.model]).inc_by(charged as f64 / 1e9);

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::context::{Ctx, Dispatched};
 use super::peer::Peer;
 use super::state::{Served, Shared};
-use super::{downstream, heads, hedge, relaying, reply, stop, waiting};
+use super::{downstream, heads, hedge, limiting, relaying, reply, stop, waiting};
 use crate::dialect::Asked;
 use crate::exchange::{Attempt, Held, Making, Refusal, Step, Unfit};
 use crate::ir::{Fault, FaultKind};
@@ -354,6 +354,8 @@ async fn told(session: &mut Session, error: &Error, ctx: &mut Ctx) -> u16 {
         session.set_keepalive(None);
         if let Ok((mut head, body)) = reply::refusal_parts(&refusal, ctx.dialect, &ctx.request_id) {
             super::relaying::name_attempts(&mut head, ctx);
+            limiting::over(ctx);
+            limiting::tell_in(&mut head, ctx);
             if session.write_response_header(head, false).await.is_ok() {
                 let _ = session.write_response_body(Some(body), true).await;
             }

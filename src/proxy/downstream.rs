@@ -177,6 +177,9 @@ impl Downstream {
             head.insert_header(header::CACHE_CONTROL, "no-cache")?;
             head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
             head.insert_header(super::reply::REQUEST_ID, &*keep_alive.request_id)?;
+            for (name, value) in &keep_alive.headers {
+                head.insert_header(name, value)?;
+            }
             self.inner.write_response_header(Box::new(head)).await?;
         }
         self.inner.write_response_body(text, false).await

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use pingora::ErrorType;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
@@ -57,6 +57,8 @@ pub struct KeepAlive {
     pub every: Duration,
     pub content_type: &'static str,
     pub request_id: Arc<str>,
+    /// What else stands in the head that it may bring.
+    pub headers: HeaderMap,
 }
 
 impl Gate {

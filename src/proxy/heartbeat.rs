@@ -199,6 +199,7 @@ async fn complete(shared: &Arc<Shared>, served: &Arc<Served>, asked: &Asked, tok
         shared: shared.clone(),
         served: served.clone(),
         explanation: None,
+        allotment: None,
         id,
         request_id,
         dialect: openai_chat::DIALECT,

@@ -113,6 +113,7 @@ pub fn arm(session: &Session, ctx: &mut Ctx) {
             cooling: plan.cooling(),
             deadline: ctx.shared.instant(plan.deadline),
             explanation: ctx.explanation.clone(),
+            allotment: ctx.allotment.clone(),
         },
         plan: plan.clone(),
         rules,

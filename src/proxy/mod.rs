@@ -17,6 +17,7 @@ mod heads;
 pub mod heartbeat;
 mod hedge;
 mod intake;
+mod limiting;
 mod peer;
 mod relaying;
 pub mod reply;
@@ -194,6 +195,7 @@ impl ProxyHttp for Gateway {
         }
         let gone = ctx.gone || error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
         relaying::finish(ctx, gone);
+        limiting::over(ctx);
         shadow::end(ctx);
         let status = session.response_written().map_or(0, |head| head.status.as_u16());
         let finished = dispatch::finished(session, ctx, status, gone);

@@ -10,9 +10,9 @@ use pingora::{Error, ErrorType, Result};
 
 use super::context::{Ctx, Dispatched, ErrorBody};
 use super::dispatch;
-use super::heads;
 use super::reply::{self, REQUEST_ID};
 use super::state::{Served, Shared};
+use super::{heads, limiting};
 use crate::dialect::{Asked, anthropic};
 use crate::exchange::call::DEDUP;
 use crate::exchange::{Aside, Attempt, Candidate, Form, Plan, Refusal, Relay, Sent, allowance, estimate};
@@ -80,6 +80,7 @@ pub fn head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     let Some(relay) = &attempt.relay else { return Ok(()) };
     let mut headers = heads::response(&head.headers, relay.form(&attempt.terms));
     name_call(&mut headers, ctx);
+    limiting::tell(&mut headers, ctx);
     *head = heads::answer(head.status, headers);
     Ok(())
 }
@@ -121,6 +122,9 @@ pub fn handed(bytes: Option<&Bytes>, released: bool, ctx: &mut Ctx) {
         && let Some(kept) = keeping.keeper.kept(keeping.input, keeping.previous)
     {
         ctx.shared.responses.keep(&key.id, kept, ctx.shared.now().unix_ms / 1_000);
+    }
+    if let (true, Some(allotment), Some(call), Some(current)) = (whole, &ctx.allotment, &ctx.call, &ctx.current) {
+        allotment.whole(&current.attempt, call, ctx.shared.now());
     }
     if let (true, Some(gate), Some(current)) = (whole, &ctx.gate, &ctx.current)
         && current.attempt.terms.call.stream
@@ -399,6 +403,8 @@ fn tell(mut head: Box<ResponseHeader>, told: Bytes, body: &mut Option<Bytes>, ct
     head.remove_header(&header::TRANSFER_ENCODING);
     head.insert_header(header::CONTENT_LENGTH, told.len())?;
     name_attempts(&mut head, ctx);
+    limiting::over(ctx);
+    limiting::tell_in(&mut head, ctx);
     if let Some(gate) = &ctx.gate {
         gate.replace_head(head);
     }

@@ -19,15 +19,7 @@ pub const REQUEST_ID: &str = "x-portolan-request-id";
 /// # Errors
 /// The client is gone.
 pub async fn json(session: &mut Session, status: u16, body: Vec<u8>, request_id: &str) -> Result<()> {
-    whole(session, status, "application/json", body, request_id, None, None).await
-}
-
-/// Writes a refusal in the caller's dialect.
-///
-/// # Errors
-/// The client is gone.
-pub async fn refuse(session: &mut Session, refusal: &Refusal, dialect: Dialect, request_id: &str) -> Result<()> {
-    let (head, body) = refusal_parts(refusal, dialect, request_id)?;
+    let (head, body) = whole(status, body, request_id)?;
     send(session, head, body).await
 }
 
@@ -44,25 +36,21 @@ pub fn refusal_parts(refusal: &Refusal, dialect: Dialect, request_id: &str) -> R
         Refusal::WrongMethod { allow } => Some(*allow),
         _ => None,
     };
-    let head = head(refusal.status(), "application/json", body.len(), request_id, refusal.retry_after(), allow)?;
+    let mut head = head(refusal.status(), "application/json", body.len(), request_id, refusal.retry_after(), allow)?;
+    if refusal.is_final() {
+        // The SDKs of OpenAI and Anthropic heed it.
+        head.insert_header("x-should-retry", "false")?;
+    }
     Ok((head, body.into()))
 }
 
-/// Writes a whole answer.
+/// Head and body of a whole JSON answer.
 ///
 /// # Errors
-/// The client is gone.
-pub async fn whole(
-    session: &mut Session,
-    status: u16,
-    content_type: &'static str,
-    body: Vec<u8>,
-    request_id: &str,
-    retry_after: Option<Duration>,
-    allow: Option<&'static str>,
-) -> Result<()> {
-    let head = head(status, content_type, body.len(), request_id, retry_after, allow)?;
-    send(session, head, body.into()).await
+/// Never, for the headers we make.
+pub fn whole(status: u16, body: Vec<u8>, request_id: &str) -> Result<(Box<ResponseHeader>, Bytes)> {
+    let head = head(status, "application/json", body.len(), request_id, None, None)?;
+    Ok((head, body.into()))
 }
 
 fn head(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::state::Shared;
 use crate::dialect::Dialect;
 use crate::exchange::explain::Explanation;
-use crate::exchange::{Attempt, Call};
+use crate::exchange::{Allotment, Attempt, Call};
 use crate::ir::{Fault, Usage};
 use crate::policy::Moment;
 use crate::policy::price::Nano;
@@ -22,6 +22,8 @@ pub struct Cause<'a> {
     pub call: &'a Call,
     /// What is told of the call, where that is kept.
     pub explanation: Option<&'a Explanation>,
+    /// What the call has taken of its key's limits.
+    pub allotment: Option<&'a Allotment>,
 }
 
 /// What an attempt came to.
@@ -83,6 +85,9 @@ pub fn settle(cause: &Cause<'_>, attempt: &mut Attempt, outcome: &str, served: b
         for loss in attempt.losses() {
             shared.metrics.losses_by_field.count(client, provider, loss);
         }
+    }
+    if let Some(allotment) = cause.allotment {
+        allotment.used(settlement.usage.as_ref(), settlement.cost, attempt.abandoned, now);
     }
     if let (Some(mut held), Some(usage)) = (attempt.held.take(), settlement.usage) {
         held.used(usage.total());

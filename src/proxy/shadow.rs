@@ -110,6 +110,7 @@ pub fn begin(session: &Session, ctx: &mut Ctx) {
         cooling: plan.cooling(),
         deadline: Instant::now() + plan.total,
         explanation: ctx.explanation.clone(),
+        allotment: None,
     };
     let (tell, told) = oneshot::channel();
     let cast =

@@ -26,7 +26,7 @@ use crate::config::snapshot::Key;
 use crate::dialect::Dialect;
 use crate::exchange::explain::Explanation;
 use crate::exchange::record::Id;
-use crate::exchange::{Attempt, Call};
+use crate::exchange::{Allotment, Attempt, Call};
 use crate::ir::{Fault, FaultKind};
 use crate::policy::route::Cooling;
 use crate::telemetry::events;
@@ -92,12 +92,21 @@ pub struct Errand {
     pub deadline: Instant,
     /// What is told of the call, where that is kept.
     pub explanation: Option<Arc<Explanation>>,
+    /// What the call has taken of its key's limits, where this attempt is for its caller.
+    pub allotment: Option<Arc<Allotment>>,
 }
 
 impl Errand {
     pub fn cause(&self) -> Cause<'_> {
         let explanation = self.explanation.as_deref();
-        Cause { shared: &self.shared, request: &self.request_id, dialect: self.dialect, call: &self.call, explanation }
+        Cause {
+            shared: &self.shared,
+            request: &self.request_id,
+            dialect: self.dialect,
+            call: &self.call,
+            explanation,
+            allotment: self.allotment.as_deref(),
+        }
     }
 }
 

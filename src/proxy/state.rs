@@ -147,7 +147,7 @@ impl Shared {
     pub fn swap(&self, snapshot: Arc<Snapshot>) {
         let next = Served::new(snapshot, Some(&self.served.load()));
         self.served.store(Arc::new(next));
-        self.live.forget();
+        self.live.forget(self.now());
         self.swapped.send_replace(());
     }
 

@@ -122,6 +122,24 @@ impl RetryBudgetSpent<'_> {
     }
 }
 
+/// A limit of a caller's let a call not through.
+pub struct LimitRefused<'e> {
+    pub request: &'e str,
+    pub key: &'e str,
+    /// Whose limit it is: kind and id.
+    pub level: &'e str,
+    pub id: &'e str,
+    pub limit: &'e str,
+}
+
+impl LimitRefused<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        let Self { request, key, level, id, limit } = self;
+        metrics.limit_refusals.with_label_values(&[level, limit]).inc();
+        tracing::debug!(request, key, level, id, limit, "a limit refuses a call");
+    }
+}
+
 /// What came of a stream that broke and was to be gone on with.
 pub struct Continued<'e> {
     pub request: &'e str,

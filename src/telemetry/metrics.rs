@@ -31,6 +31,7 @@ pub struct Metrics {
     pub rules: IntCounterVec,
     pub classes: IntCounterVec,
     pub retries_withheld: IntCounterVec,
+    pub limit_refusals: IntCounterVec,
     pub continuations: IntCounterVec,
     pub tokens: IntCounterVec,
     pub cost: CounterVec,
@@ -157,6 +158,12 @@ impl Metrics {
                 "retries_withheld_total",
                 "Further attempts that were not made because the retry budget is spent.",
                 &["model"],
+            ),
+            limit_refusals: counters(
+                &registry,
+                "limit_refusals_total",
+                "Calls refused by a limit, by the kind of level that has it (key, user, project, team, organisation) and what it bounds.",
+                &["level", "limit"],
             ),
             continuations: counters(
                 &registry,

@@ -41,6 +41,8 @@ mod hedging;
 #[cfg(test)]
 mod keep_alive;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod metering;
 #[cfg(test)]
 mod mistakes;
@@ -52,6 +54,8 @@ mod passthrough;
 mod pools;
 #[cfg(test)]
 mod queue;
+#[cfg(test)]
+mod races;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::limits::CallLimits;
 use super::routing::Strategy;
 use super::rules::Priority;
 use crate::config::value::{Moment, Sha256};
@@ -20,6 +21,7 @@ pub struct LevelRules<'f> {
     pub attributes: &'f [String],
     pub addresses: &'f [String],
     pub tier: Option<&'f str>,
+    pub limits: &'f CallLimits,
     pub tags: &'f BTreeMap<String, String>,
     pub metadata: &'f BTreeMap<String, String>,
     pub expires: Option<Moment>,
@@ -52,6 +54,9 @@ macro_rules! level {
             /// A name of `tiers`: routing settings that it shares with others. Default: that of the next level.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub tier: Option<String>,
+            /// How much its calls may take, beside what other levels let them.
+            #[serde(skip_serializing_if = "is_default")]
+            pub limits: CallLimits,
             /// Kept with every call's usage and cost; where several levels say the same tag, the nearest to the call counts.
             #[serde(skip_serializing_if = "BTreeMap::is_empty")]
             pub tags: BTreeMap<String, String>,
@@ -75,6 +80,7 @@ macro_rules! level {
                     attributes: &self.attributes,
                     addresses: &self.addresses,
                     tier: self.tier.as_deref(),
+                    limits: &self.limits,
                     tags: &self.tags,
                     metadata: &self.metadata,
                     expires: self.expires,

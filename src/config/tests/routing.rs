@@ -56,7 +56,7 @@ fn state_is_shared_by_models_and_outlives_a_reload() {
     assert!(!same(&m.seats[0].account, &m.seats[1].account) && !same(&m.seats[1].here, &other.seats[1].here));
     m.vitals.begin();
     drop((m, n, other, first, second));
-    live.forget();
+    live.forget(crate::policy::Moment::default());
     assert_eq!(target(&load(), "m", 0).vitals.in_flight(), 0, "what no snapshot has is forgotten");
 }
 

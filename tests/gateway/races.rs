@@ -1,0 +1,173 @@
+//! Many callers at once against what bounds them: never more than the bound, nobody refused for nothing, nothing kept by
+//! those who left.
+//!
+//! `make races` runs this at full length; the numbers are the environment's (`PORTOLAN_RACES_SECONDS`,
+//! `PORTOLAN_RACES_EXITS`), small where nothing is said.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::answers;
+use super::client::{Connection, Response};
+use super::gateway::{Gateway, SECRET, ask, ask_stream, config};
+use super::upstream::{Step, Upstream};
+
+/// A number of the environment's.
+pub fn number(name: &str, otherwise: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+fn start(upstream: &Upstream, limits: &str) -> Gateway {
+    let text = config(&[("alias", &upstream.v1())], "retry: { tries: 1 }\nlog: { level: warn }\n");
+    Gateway::start(&text.replace("id: main,", &format!("id: main, limits: {limits},")))
+}
+
+/// How one way to count fares against callers that want ten times as much: calls admitted, and the fullest window.
+fn pressed(limits: &str, rate: usize, seconds: usize) -> (usize, usize) {
+    const CALLERS: usize = 64;
+    let upstream = Upstream::start(|attempt| answers::good(&attempt.json(), "fine"));
+    let gateway = start(&upstream, limits);
+    let (begun, refused, admitted) = (Instant::now(), AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let time = Duration::from_secs(seconds as u64);
+    let pause = Duration::from_secs_f64(CALLERS as f64 / (10 * rate) as f64);
+    thread::scope(|scope| {
+        for _ in 0..CALLERS {
+            scope.spawn(|| {
+                let mut connection = Connection::open(gateway.data);
+                let request = gateway.chat_request(&ask("alias", "x"));
+                while begun.elapsed() < time {
+                    let next = Instant::now() + pause;
+                    let got = connection.exchange(&request);
+                    match got.status {
+                        200 => admitted.lock().unwrap().push(began(&got)),
+                        429 => drop(refused.fetch_add(1, Ordering::SeqCst)),
+                        _ => panic!("{got}"),
+                    }
+                    thread::sleep(next.saturating_duration_since(Instant::now()));
+                }
+            });
+        }
+    });
+    let mut times = admitted.into_inner().unwrap();
+    times.sort_unstable();
+    let in_time = times.iter().filter(|at| **at - times[0] < seconds as u64 * 1_000).count();
+    assert!(refused.load(Ordering::SeqCst) > 2 * in_time, "the callers did not press");
+    // A tenth of a second is for the time between a call's head and its admission.
+    let fullest =
+        (0..times.len()).map(|first| times[first..].iter().take_while(|at| **at - times[first] < 900).count());
+    (in_time, fullest.max().unwrap_or(0))
+}
+
+/// When a call came to the gateway, in Unix milliseconds: its id begins with that (RFC 9562 section 5.7).
+fn began(got: &Response) -> u64 {
+    let id = got.header("x-portolan-request-id").unwrap().replace('-', "");
+    u64::from_str_radix(&id[..12], 16).unwrap()
+}
+
+#[test]
+fn limits_hold_their_rate_under_pressure() {
+    let seconds = number("PORTOLAN_RACES_SECONDS", 4);
+    const RATE: usize = 50;
+    for (name, limits, saved) in [
+        ("sliding_window", "{ rps: 50 }", 0),
+        ("token_bucket", "[{ of: requests, most: 50, per: second, by: token_bucket, burst: 5 }]", 5),
+    ] {
+        let (admitted, fullest) = pressed(limits, RATE, seconds);
+        let configured = RATE * seconds;
+        let off = (admitted as f64 - configured as f64) / configured as f64 * 100.0;
+        println!(
+            "limits: {name}: {admitted} admitted of {configured} configured ({off:+.2} %), fullest window {fullest} of {RATE}"
+        );
+        assert!(admitted <= configured + saved, "{name}: more than the limit");
+        assert!(fullest <= RATE + saved, "{name}: {fullest} in less than a second");
+        // In a few seconds, beside other tests, the callers may not press well enough.
+        let missing = configured / if seconds < 30 { 8 } else { 100 };
+        assert!(admitted + missing >= configured, "{name}: {admitted} of {configured}: refused for nothing");
+    }
+}
+
+#[test]
+fn whoever_leaves_however_keeps_no_place() {
+    const PLACES: usize = 16;
+    let exits = number("PORTOLAN_RACES_EXITS", 400);
+    let upstream = Upstream::start(|attempt| {
+        let body = attempt.json();
+        match attempt.text() {
+            text if text.contains("fail") => answers::error(500, "no"),
+            text if text.contains("cut") => {
+                let frames = answers::stream_frames(&["a ", "b "], false);
+                let mut reply = answers::stream(&frames[..2], 0);
+                reply.steps.push(Step::Reset);
+                reply
+            }
+            text if text.contains("hold") => {
+                let mut reply = answers::good(&body, "held");
+                reply.before_head.push(Step::Sleep(1_500));
+                reply
+            }
+            text if text.contains("slow") => answers::stream(&answers::stream_frames(&["a "; 20], false), 5),
+            _ => answers::good(&body, "fine"),
+        }
+    });
+    let gateway = start(&upstream, &format!("{{ concurrency: {PLACES}, tpm: 1000000000 }}"));
+    let (next, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        // As many as there are places: nobody is ever refused.
+        for seed in 0..PLACES {
+            let (gateway, next, refused) = (&gateway, &next, &refused);
+            scope.spawn(move || {
+                let mut dice = fastrand::Rng::with_seed(seed as u64);
+                while next.fetch_add(1, Ordering::SeqCst) < exits {
+                    let body = match dice.u8(..8) {
+                        0 => ask("alias", "fail"),
+                        1 | 2 => ask_stream("alias", "slow"),
+                        3 => ask_stream("alias", "cut"),
+                        4 => json!({"model": "alias", "messages": 7}),
+                        5 => ask("nothing", "x"),
+                        6 => ask_stream("alias", "x"),
+                        _ => ask("alias", "x"),
+                    };
+                    let mut connection = Connection::open(gateway.data);
+                    connection.send(&gateway.chat_request(&body)).unwrap();
+                    if dice.u8(..4) == 0 {
+                        // Leaves at any point; it has its place until the gateway has seen that.
+                        thread::sleep(Duration::from_millis(dice.u64(..30)));
+                        drop(connection);
+                        thread::sleep(Duration::from_millis(30));
+                    } else if let Ok(got) = connection.response()
+                        && got.status == 429
+                    {
+                        refused.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+    });
+    let refused = refused.load(Ordering::SeqCst);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while gateway.metric("portolan_requests_in_flight", &[]) != 0.0 {
+        assert!(Instant::now() < deadline, "calls that do not end:\n{}", gateway.logs());
+        thread::sleep(Duration::from_millis(50));
+    }
+    // All places are free: that many calls at once, and not one more.
+    let held = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..PLACES {
+            scope.spawn(|| {
+                if gateway.chat(&ask("alias", "hold")).status == 200 {
+                    held.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        thread::sleep(Duration::from_millis(700));
+        assert_eq!(gateway.chat(&ask("alias", "x")).status, 429, "one more than there is room for");
+    });
+    let kept = PLACES - held.load(Ordering::SeqCst);
+    println!("limits: {exits} exits, {kept} places kept, {refused} refused of as many callers as places");
+    assert_eq!((kept, refused), (0, 0));
+    assert!(!gateway.logs().contains("panicked") && gateway.logs().find(SECRET).is_none());
+}
