@@ -22,6 +22,7 @@ use crate::admin::{Admin, View};
 use crate::config::Snapshot;
 use crate::policy::Live;
 use crate::policy::route::Gate;
+use crate::proxy::budgets::{self, Keeper};
 use crate::proxy::heartbeat::Prober;
 use crate::proxy::tokens::Refresher;
 use crate::proxy::upkeep::{Drain, Reloader, Resolver, Retention, Source};
@@ -71,6 +72,9 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
     let responses = Arc::new(responses);
     let shared = Shared::new(snapshot.clone(), live.clone(), journal, Arc::new(ledger), responses, metrics);
 
+    // Before anybody is listened to: no budget is forgotten for a moment.
+    budgets::restore(&shared);
+
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = snapshot.threads.unwrap_or(cores);
     let grace = (snapshot.drain + PAST_DRAIN).as_secs();
@@ -109,6 +113,7 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
     server.add_service(background_service("resolver", Resolver { shared: shared.clone() }));
     server.add_service(background_service("tokens", Refresher { shared: shared.clone() }));
     server.add_service(background_service("prober", Prober { shared: shared.clone() }));
+    server.add_service(background_service("budgets", Keeper { shared: shared.clone() }));
     let source = Arc::new(Files::new(file, &snapshot, live));
     server.add_service(background_service("reloader", Reloader { shared: shared.clone(), source }));
     if let Some(address) = snapshot.sandbox {
@@ -118,6 +123,8 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
         server.add_service(background_service("sandbox", Sandbox { listener: std::sync::Mutex::new(Some(listener)) }));
     }
     super::greeting::say(&snapshot, file);
+    // What it holds is given up when another one is in force.
+    drop(snapshot);
     server.run_forever()
 }
 
@@ -189,6 +196,8 @@ impl View for Window {
             damaged: ledger.damaged,
             rebuilt: ledger.rebuilt,
         });
+        let spendings = shared.live.spendings().all();
+        shared.metrics.set_budgets(spendings.iter().map(|spending| &**spending), shared.now().unix_ms);
         let now = shared.now().mono;
         for model in shared.served().snapshot.models.values() {
             for target in &model.targets {

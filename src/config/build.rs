@@ -12,13 +12,15 @@ use crate::policy::{Live, queue, retry};
 use crate::provider::Timeouts;
 use crate::wire::yaml::Node;
 
+use super::budgets::Ground;
 use super::file::{self, File, OneOrMany};
 use super::models::overridden;
 use super::problem::{Problem, Problems, Route};
 use super::providers::{Account, is_id};
 use super::routing::Routing;
 use super::snapshot::{
-    CostInBody, Currency, Explain, Index, Key, Ledger, Limits, Log, On, Retry, Rulebook, Snapshot, tracing_level::Level,
+    CostInBody, Currency, Explain, Index, Key, Ledger, Limits, Log, On, Retry, Rulebook, Snapshot, Unpriced,
+    tracing_level::Level,
 };
 use super::tenancy::Tenants;
 use super::value::{Decimal, Size, Span};
@@ -59,6 +61,10 @@ pub(super) struct Build<'b> {
     pub catalogue: &'b Catalogue<'b>,
     pub live: &'b Live,
     pub routing: Routing,
+    /// What limits and budgets are made with.
+    pub ground: Ground,
+    /// A target without a price is given one.
+    pub estimates: bool,
     pub at: &'b Path,
     pub problems: &'b mut Problems,
     pub remarks: Vec<Problem>,
@@ -90,6 +96,7 @@ impl Build<'_> {
 
         let rules = self.rulebook(&file.rules, None, &Route::default().key("rules"));
         let zone = self.zone(file.routing.time_zone.as_deref(), &Route::default().key("routing").key("time_zone"));
+        self.estimates = file.unpriced == Some(file::Unpriced::Estimate);
         let models = self.models(&file, &accounts, timeouts, &mut index);
         self.led_to(&file, &accounts, &index);
         let classes = self.classes(file.classes.as_ref());
@@ -97,6 +104,9 @@ impl Build<'_> {
         let any = !rules.is_empty()
             || models.values().any(|model| !model.rulebook.is_empty())
             || classes.as_ref().is_some_and(|classes| classes.shadow);
+        let currencies = self.currencies(&file.currencies);
+        self.ground =
+            Ground { spendings: self.live.spendings(), currencies: currencies.clone(), limits: self.live.limits() };
         let tenants = self.tenants(&file);
         let keys = self.keys(&file, &tenants);
         let anonymous = self.anonymous(&file, &tenants, &listen);
@@ -105,7 +115,6 @@ impl Build<'_> {
             calls: written.calls.unwrap_or(1_000),
             bytes: written.bytes.map_or(16 << 20, |size| size.0),
         });
-        let currencies = self.currencies(&file.currencies);
         let state_dir = file.state_dir.unwrap_or_else(|| "/var/lib/portolan".to_owned());
         if state_dir.is_empty() {
             self.wrong(&Route::default().key("state_dir"), "write a directory, such as /var/lib/portolan");
@@ -145,6 +154,11 @@ impl Build<'_> {
                 Some(Span(time)) => Some(time).filter(|time| !time.is_zero()),
             },
             currencies,
+            unpriced: match file.unpriced {
+                None => Unpriced::Judged,
+                Some(file::Unpriced::Refuse) => Unpriced::Refused,
+                Some(file::Unpriced::Warn | file::Unpriced::Estimate) => Unpriced::Served,
+            },
             log: Log {
                 json: matches!(file.log.format, file::LogFormat::Json),
                 level: match file.log.level {

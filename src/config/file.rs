@@ -5,6 +5,7 @@
 //! ([`super::schema`] says so by name).
 
 mod beside;
+mod budgets;
 mod classes;
 mod health;
 mod ledger;
@@ -14,6 +15,7 @@ mod rules;
 mod tenancy;
 
 pub use beside::{Cost, Dedup, Hedge, Shadow};
+pub use budgets::{Budget, BudgetDegrade, BudgetPer, Unpriced};
 pub use classes::{Class, Classes, Mode};
 pub use health::{Heartbeat, Question, When};
 pub use ledger::Ledger;
@@ -91,6 +93,9 @@ pub struct File {
     pub threads: Option<usize>,
     pub ledger: Ledger,
     pub log: Log,
+    /// What becomes of calls to a target whose price nobody knows. Default: they are refused where a hard budget would have to
+    /// pay for them, and served and flagged otherwise.
+    pub unpriced: Option<Unpriced>,
     /// Units of other currencies for one US dollar, by code: each adds cost_<code> to answers.
     pub currencies: BTreeMap<String, Decimal>,
     pub response: Response,

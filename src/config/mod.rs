@@ -16,6 +16,7 @@ use crate::wire::yaml::{self, Node, Value};
 
 mod auth;
 mod beside;
+mod budgets;
 mod build;
 mod classes;
 pub mod file;
@@ -114,6 +115,8 @@ pub fn load(
         catalogue,
         live,
         routing: routing::Routing::default(),
+        ground: budgets::Ground::default(),
+        estimates: false,
         at: path,
         problems: &mut problems,
         remarks,

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use crate::dialect::Abilities;
-use crate::policy::price::{Price, Rates};
+use crate::policy::price::{self, Price, Rates};
 use crate::policy::route::{Rules, Shares};
-use crate::provider::{Provider, Target, Timeouts};
+use crate::provider::{Provider, Target, Timeouts, presets};
 use crate::wire::yaml::{Node, Value};
 
 use super::build::Build;
@@ -19,6 +19,23 @@ use super::providers::Account;
 use super::routing::Place;
 use super::snapshot::{Index, LONGEST_NAME, Lacks, Model, PricedTarget, fold};
 use super::value::{Decimal, Span};
+
+/// Names the prices that nobody has told.
+const ESTIMATED: &str = "estimate";
+/// Of a model that is like none that is known: 15 and 75 dollars for a million, what the dearest of the large providers' models
+/// cost.
+const DEAR: Rates = Rates {
+    input: 15_000_000_000,
+    output: 75_000_000_000,
+    cached: 15_000_000_000,
+    cache_write: 18_750_000_000,
+    cache_write_1h: 30_000_000_000,
+    audio_input: 15_000_000_000,
+    audio_output: 75_000_000_000,
+    reasoning: 75_000_000_000,
+    request: 0,
+    search: 10_000_000,
+};
 
 /// Names the prices that come from the file.
 const FROM_FILE: &str = "config";
@@ -184,7 +201,8 @@ impl Build<'_> {
         let id = format!("{}/{model}", provider.id);
         let target =
             Target { id, provider: Arc::clone(provider), model: model.to_owned(), weight: written.weight, abilities };
-        self.priced(target, price.or(listed), timeouts, place)
+        let price = price.or(listed).or_else(|| self.estimates.then(|| self.estimate(provider, model)));
+        self.priced(target, price, timeouts, place)
     }
 
     /// What the catalogue says.
@@ -194,6 +212,22 @@ impl Build<'_> {
             Some((abilities, price)) => (abilities, Some(price)),
             None => (Abilities::default(), None),
         }
+    }
+
+    /// A price for a model that has none: the dearest that the catalogue has for the name, or else for any of the provider's.
+    fn estimate(&self, provider: &Provider, model: &str) -> Price {
+        let named = |preset: &str| (self.catalogue.find)(preset, model).map(|(_, price)| price);
+        // The sandbox has a price for any name.
+        let known = presets::names().filter(|preset| !preset.starts_with("sandbox"));
+        let alike: Vec<Price> = known.filter_map(named).collect();
+        let own = || {
+            let preset = provider.preset.as_deref()?;
+            let all = (self.catalogue.models)(preset);
+            let prices = all.iter().filter_map(|model| Some((self.catalogue.find)(preset, model)?.1));
+            price::dearest(prices)
+        };
+        let found = price::dearest(alike.into_iter()).or_else(own);
+        Price { version: ESTIMATED.to_owned(), ..found.unwrap_or(Price { rates: DEAR, ..Price::default() }) }
     }
 
     /// Every model that the catalogue knows of a provider's preset, as `provider/model`.

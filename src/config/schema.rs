@@ -18,7 +18,7 @@ const LATER: [(&str, &[&str]); 4] = [
     ("providers", &["budgets", "cache", "guards", "projects", "teams", "users"]),
     ("base_url", &["budget", "queue"]),
     ("targets", &["budget", "cache", "guard", "limits"]),
-    ("secret_sha256", &["budget", "cache"]),
+    ("secret_sha256", &["cache"]),
 ];
 
 /// Deepest chase of references; the schema itself is not recursive.
@@ -350,7 +350,7 @@ mod tests {
              limits: {depth: 3, body_bytes: 5TB, headers: many}\n\
              providers:\n  a: {preset: 5, nodes: [{weight: 0}], auth: basic, http: http3}\n  b:\n\
              models:\n  m: {targets: [{provider: a, weight: -1, price: {input: x, output: 1.5}}], guard: []}\n\
-             keys: [{id: x, budget: {usd: 3}}]\n\
+             keys: [{id: x, cache: {ttl: 3}}]\n\
              retry: {tries: 4294967297}\n\
              timeouts: {idle: 5}\n",
         );
@@ -370,7 +370,7 @@ mod tests {
             "f:8:58: models.m.targets[0].price.input: write a decimal amount such as 0.15 or 3, at most nine digits on each side of the point",
             "f:8:77: models.m.guard: `guard` is not supported here yet: take it out",
             "f:9:8: keys[0].secret_sha256: `secret_sha256` is missing: add it",
-            "f:9:16: keys[0].budget: `budget` is not supported here yet: take it out",
+            "f:9:16: keys[0].cache: `cache` is not supported here yet: take it out",
             "f:10:16: retry.tries: write 20 or less",
             "f:11:18: timeouts.idle: write a duration such as 500ms, 5s, 2m, 1h or 30d",
         ];

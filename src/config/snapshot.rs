@@ -16,6 +16,7 @@ use super::file;
 use super::problem::Problem;
 use super::tenancy::Tenants;
 use crate::dialect::Abilities;
+use crate::policy::budget::Budget;
 use crate::policy::classes::Classes;
 use crate::policy::coalesce::Coalesce;
 use crate::policy::price::Price;
@@ -62,6 +63,7 @@ pub struct Snapshot {
     /// How long answers of the Responses API are kept; `None`: not at all.
     pub keep_responses: Option<Duration>,
     pub currencies: Vec<Currency>,
+    pub unpriced: Unpriced,
     pub log: Log,
     /// `Some`: the sandbox provider is to be started on this address.
     pub sandbox: Option<SocketAddr>,
@@ -258,6 +260,16 @@ pub enum CostInBody {
     /// In answers that we write anyway; a passed-through body stays as it is.
     Transcoded,
     Always,
+}
+
+/// What becomes of calls to a target whose price nobody knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unpriced {
+    /// They are refused where a hard budget would have to pay for them.
+    #[default]
+    Judged,
+    Refused,
+    Served,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -474,6 +486,8 @@ pub struct Key {
     pub guarded: bool,
     /// Some level of it has limits.
     pub limited: bool,
+    /// Some level of it has a budget.
+    pub budgeted: bool,
     /// Some level of it, or its tier, says where its calls may be served.
     pub bound: bool,
 }
@@ -487,6 +501,11 @@ impl Key {
     /// One of the gateway's own, for calls that it makes of its own accord.
     pub fn own(id: &str) -> Key {
         Tenants::default().key(&file::Key { id: id.to_owned(), ..file::Key::default() })
+    }
+
+    /// The budgets of all its levels, its own first.
+    pub fn budgets(&self) -> impl Iterator<Item = &Budget> {
+        self.levels.iter().flat_map(|level| &level.budgets)
     }
 
     /// Its tags, then those that a caller wrote.

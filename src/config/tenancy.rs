@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::budgets::Ground;
 use super::build::Build;
 use super::file::{self, File, KeyTier, LevelRules, Tenancy};
 use super::limits::limits;
@@ -13,7 +14,6 @@ use super::problem::{Route, did_you_mean};
 use super::providers::is_id;
 use super::snapshot::Key;
 use super::{routing, rules};
-use crate::policy::limit::States;
 use crate::policy::tenancy::{self, Functions, Kind, Level, Network};
 
 /// Most tags, and most members of metadata, of one level.
@@ -34,8 +34,8 @@ pub struct Tenants {
     written: Tenancy,
     tiers: BTreeMap<String, KeyTier>,
     homes: Vec<String>,
-    /// What was taken of their limits. Outlives them.
-    states: Arc<States>,
+    /// What is made of their limits and budgets.
+    ground: Ground,
 }
 
 /// A user or a project, with all that it belongs to.
@@ -51,12 +51,12 @@ struct Branch {
 }
 
 impl Tenants {
-    pub fn new(written: Tenancy, tiers: BTreeMap<String, KeyTier>, homes: Vec<String>, states: Arc<States>) -> Tenants {
+    pub fn new(written: Tenancy, tiers: BTreeMap<String, KeyTier>, homes: Vec<String>, ground: Ground) -> Tenants {
         let organisations: HashMap<&String, Branch> = written
             .organisations
             .iter()
             .map(|(id, organisation)| {
-                let mut branch = Branch::default().under(Kind::Organisation, id, &organisation.rules(), &states);
+                let mut branch = Branch::default().under(Kind::Organisation, id, &organisation.rules(), &ground);
                 branch.organisation = Some(id.clone());
                 (id, branch)
             })
@@ -66,7 +66,7 @@ impl Tenants {
             .teams
             .iter()
             .map(|(id, team)| {
-                let mut branch = above(&team.organisation).under(Kind::Team, id, &team.rules(), &states);
+                let mut branch = above(&team.organisation).under(Kind::Team, id, &team.rules(), &ground);
                 branch.team = Some(id.clone());
                 (id, branch)
             })
@@ -75,14 +75,14 @@ impl Tenants {
         let projects = written
             .projects
             .iter()
-            .map(|(id, project)| (id.clone(), above(&project.team).under(Kind::Project, id, &project.rules(), &states)))
+            .map(|(id, project)| (id.clone(), above(&project.team).under(Kind::Project, id, &project.rules(), &ground)))
             .collect();
         let users = written
             .users
             .iter()
-            .map(|(id, user)| (id.clone(), above(&user.team).under(Kind::User, id, &user.rules(), &states)))
+            .map(|(id, user)| (id.clone(), above(&user.team).under(Kind::User, id, &user.rules(), &ground)))
             .collect();
-        Tenants { users, projects, written, tiers, homes, states }
+        Tenants { users, projects, written, tiers, homes, ground }
     }
 
     /// What they were made of.
@@ -103,7 +103,7 @@ impl Tenants {
                 branch.tags.entry(name.clone()).or_insert_with(|| value.clone());
             }
         }
-        let branch = branch.under(Kind::Key, &written.id, &written.rules(), &self.states);
+        let branch = branch.under(Kind::Key, &written.id, &written.rules(), &self.ground);
         let tier = branch.tier.as_ref().and_then(|name| self.tiers.get(name));
         let attributes = branch.levels.iter().flat_map(|level| &level.attributes);
         let attributes = attributes.chain(tier.iter().flat_map(|tier| &tier.attributes)).cloned().collect();
@@ -126,6 +126,7 @@ impl Tenants {
             weight: written.weight.or(tier.and_then(|tier| tier.weight)).unwrap_or(1),
             guarded: branch.levels.iter().any(|level| level.functions != Functions::ANY || !level.addresses.is_empty()),
             limited: branch.levels.iter().any(|level| !level.limits.is_empty()),
+            budgeted: branch.levels.iter().any(|level| !level.budgets.is_empty()),
             bound: !regions.is_empty() || branch.levels.iter().any(|level| !level.regions.is_empty()),
             regions,
             levels: branch.levels.into(),
@@ -135,14 +136,15 @@ impl Tenants {
 
 impl Branch {
     /// With one more level in front.
-    fn under(mut self, kind: Kind, id: &str, rules: &LevelRules<'_>, states: &States) -> Branch {
+    fn under(mut self, kind: Kind, id: &str, rules: &LevelRules<'_>, ground: &Ground) -> Branch {
         let level = Level {
             models: rules.models.map(<[String]>::to_vec),
             functions: rules.functions.map_or(Functions::ANY, |all| all.iter().copied().map(function).collect()),
             regions: rules.regions.to_vec(),
             attributes: rules.attributes.to_vec(),
             addresses: rules.addresses.iter().filter_map(|text| Network::parse(text)).collect(),
-            limits: limits(rules.limits, &format!("{}:{id}", kind.name()), states),
+            limits: limits(rules.limits, &format!("{}:{id}", kind.name()), &ground.limits),
+            budgets: ground.budgets(kind.name(), id, rules.budget.into_iter().chain(rules.budgets)),
             disabled: rules.disabled,
             expires: rules.expires.map(|moment| moment.0),
             ..Level::new(kind, id)
@@ -203,7 +205,7 @@ impl Build<'_> {
             }
         }
         let homes = self.routing.homes.iter().map(|(name, _)| name.clone()).collect();
-        Tenants::new(written, file.tiers.clone(), homes, self.live.limits())
+        Tenants::new(written, file.tiers.clone(), homes, self.ground.clone())
     }
 
     /// A key, checked but for its id and its secret.
@@ -260,6 +262,7 @@ impl Build<'_> {
         }
         self.tier(&file.tiers, rules.tier, &route.key("tier"));
         self.call_limits(rules.limits, &route.key("limits"));
+        self.budgets(rules.budget, rules.budgets, route);
         self.pairs(rules.tags, (MOST_TAGS, LONGEST_TAG), &route.key("tags"));
         self.pairs(rules.metadata, (MOST_METADATA, LONGEST_METADATA), &route.key("metadata"));
     }

@@ -13,6 +13,7 @@ use crate::policy::tenancy::Standing;
 use crate::provider::AuthScheme;
 
 mod auth;
+mod budgets;
 mod limits;
 mod routing;
 mod rules;

@@ -6,23 +6,25 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::relay::{Facts, Terms};
-use super::{Call, Candidate, Held, Refusal, Relay, Resume, resume};
+use super::{Call, Candidate, Held, Refusal, Relay, Resume, resume, worst};
 use crate::config::Snapshot;
-use crate::config::snapshot::Key;
+use crate::config::snapshot::{Key, PricedTarget};
 use crate::dialect::words::Teller;
-use crate::dialect::{Dialect, To, Unsayable, template};
+use crate::dialect::{Dialect, Inbound, To, Unsayable, template};
 use crate::exchange::record::{self, Id, Intent, Settlement};
 use crate::ir::{Fault, Loss, Losses, Origin, Request, Usage};
 use crate::policy::Moment;
+use crate::policy::budget::Reservation;
 use crate::policy::coalesce::Cost;
-use crate::policy::price::Nano;
+use crate::policy::price::{Extent, Nano};
 use crate::policy::ration::Taken;
 use crate::policy::route::Answered;
 use crate::policy::rules::Rule;
+use crate::provider::Target;
 use crate::wire::json::Invalid;
 use crate::wire::patch::Patch;
 
-/// Output tokens assumed for a reserve where neither caller nor catalogue bounds them.
+/// Output tokens assumed where neither caller nor catalogue bounds them, and nobody has a budget.
 const UNBOUNDED_OUTPUT: u64 = 16_384;
 
 /// One try, from its preparation to its settlement.
@@ -59,6 +61,10 @@ pub struct Attempt {
     pub abandoned: bool,
     /// Its part of what the gateway may spend of its own accord.
     pub taken: Option<Taken>,
+    /// The most that it can cost.
+    reserve: Nano,
+    /// Its part of the budgets of whoever pays for it.
+    pub reservation: Option<Reservation>,
     /// Where several calls are told its answer: who pays, and how many they are.
     pub shares: Option<(Cost, u32)>,
 }
@@ -102,6 +108,8 @@ pub struct Making<'a> {
     pub call: &'a Arc<Call>,
     /// The key demands that nothing is lost.
     pub strict: bool,
+    /// Somebody has a budget for it: the most that it can cost is looked for.
+    pub bounded: bool,
     pub request_id: &'a Arc<str>,
     pub number: u32,
     pub id: Id,
@@ -237,7 +245,10 @@ impl Attempt {
             call: call.clone(),
             now: making.now.unix_ms / 1_000,
         };
+        let reserve = Attempt::worst_case(call, inbound, &candidate.target, &body, making.bounded);
         Ok(Attempt {
+            reserve,
+            reservation: None,
             id: making.id,
             number: making.number,
             candidate,
@@ -260,11 +271,21 @@ impl Attempt {
         })
     }
 
-    /// The most that it can cost; 0 where no price is known.
+    /// The most that it can cost where its caller has a budget, and else about so much; 0 where no price is known.
     pub fn reserve(&self) -> Nano {
-        let (target, call) = (&self.candidate.target, &self.terms.call);
-        let output = call.max_output.or(target.target.abilities.max_output).unwrap_or(UNBOUNDED_OUTPUT);
-        target.price.as_ref().map_or(0, |price| price.worst_case(call.input_estimate, output))
+        self.reserve
+    }
+
+    fn worst_case(call: &Call, inbound: &dyn Inbound, target: &PricedTarget, body: &[u8], bounded: bool) -> Nano {
+        let Some(price) = &target.price else { return 0 };
+        let Target { abilities, model, provider, .. } = &target.target;
+        let most = if bounded {
+            worst::extent(call, inbound, &worst::To { dialect: provider.dialect.name, model, abilities, body })
+        } else {
+            let output = call.max_output.or(abilities.max_output).unwrap_or(UNBOUNDED_OUTPUT);
+            Extent::any(call.input_estimate, output)
+        };
+        price.worst_case(&most)
     }
 
     /// What the journal is told before dispatch; `dialect` is the caller's, and `rules` led the call there.

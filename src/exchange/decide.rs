@@ -15,7 +15,7 @@ use crate::policy::Moment;
 use crate::policy::classes::Judged;
 use crate::policy::queue::Urgency;
 use crate::policy::route::Strategy;
-use crate::policy::rules::{Failure, Rule};
+use crate::policy::rules::{Failure, Rule, Then};
 
 /// Most models that a call is led through.
 const MOST_HOPS: usize = 4;
@@ -150,6 +150,30 @@ pub fn decide<'a>(
         decision.model = Some(Arc::clone(model));
     }
     Ok(decision)
+}
+
+/// Leads a call to a cheaper model, as a rule would, where a budget of its key is spent so far that this is wished; only to one
+/// that the key may use.
+pub fn degrade(snapshot: &Snapshot, key: &Key, call: &Call, decision: &mut Decision, now: Moment) {
+    if !key.budgeted || call.count {
+        return;
+    }
+    let asked = match &decision.model {
+        Some(model) => &model.name,
+        None => match find(snapshot, key, &call.model) {
+            Ok(model) => &model.name,
+            Err(_) => return,
+        },
+    };
+    let mut wishes = key.budgets().filter_map(|budget| Some((budget, budget.degraded(asked, now.unix_ms)?)));
+    let Some((budget, to)) = wishes.next() else { return };
+    let cheaper = find(snapshot, key, to).ok().filter(|model| !model.targets.is_empty() && model.name != *asked);
+    let Some(cheaper) = cheaper.cloned() else { return };
+    // By the kind of level alone: names are labels of metrics.
+    let name = format!("budget:{}", budget.spending.level().kind);
+    let then = Then { model: Some(to.to_owned()), ..Then::default() };
+    decision.rules.push(Arc::new(Rule { name, then, ..Rule::default() }));
+    decision.model = Some(cheaper);
 }
 
 /// Looks at one list of rules, and says where it leads to.

@@ -27,6 +27,7 @@ pub mod record;
 mod refusal;
 pub mod relay;
 pub mod resume;
+pub mod worst;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ use std::sync::Arc;
 pub use allotment::Allotment;
 pub use attempt::{Aside, Attempt, Making, Unfit};
 pub use call::{Call, Controls, Earlier, Said};
-pub use decide::{Circumstances, Decision, Verdict, decide};
+pub use decide::{Circumstances, Decision, Verdict, decide, degrade};
 pub use held::Held;
 pub use plan::{Candidate, Plan, Step, Why, attribute};
 pub use refusal::{Refusal, Tried};

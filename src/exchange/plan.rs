@@ -24,7 +24,7 @@ use crate::config::snapshot::{Key, Lacks, Model, PricedTarget, Retry};
 use crate::ir::Fault;
 use crate::policy::Moment;
 use crate::policy::coalesce::Coalesce;
-use crate::policy::price::Nano;
+use crate::policy::price::{Extent, Nano};
 use crate::policy::queue::Urgency;
 use crate::policy::retry::Budget;
 use crate::policy::route::affinity::{By, Hash, draw};
@@ -635,7 +635,7 @@ impl Plan {
     /// The most that a call with so many tokens can cost at a target of the asked model.
     pub fn worst_case(&self, input: u64, output: u64) -> Nano {
         let prices = self.open_targets().filter_map(|target| target.price.as_ref());
-        prices.map(|price| price.worst_case(input, output)).max().unwrap_or(0)
+        prices.map(|price| price.worst_case(&Extent::any(input, output))).max().unwrap_or(0)
     }
 
     /// The targets of the asked model that the call may go to.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::dialect::{Asked, ErrorClass, ErrorShape, Inbound, Unsayable};
 use crate::ir::{Fault, FaultKind, Losses};
+use crate::policy::budget::{Short, Why};
 use crate::policy::limit::Of;
 use crate::policy::price;
 use crate::policy::tenancy::{Function, Kind};
@@ -124,6 +125,16 @@ pub enum Refusal {
     Overloaded {
         retry_after: Duration,
     },
+    /// A budget has no room for it.
+    OverBudget {
+        short: Box<Short>,
+        /// Until there is room again; `None`: never by itself.
+        retry_after: Option<Duration>,
+    },
+    /// Nobody knows what its targets cost.
+    Unpriced {
+        model: String,
+    },
     /// The call's own deadline passed; the last failure, where there was one.
     Deadline {
         seconds: f64,
@@ -202,6 +213,10 @@ impl Refusal {
             Refusal::TooLarge { .. } | Refusal::HeadTooLarge { .. } => ErrorClass::TooLarge,
             Refusal::BodyTimeout => ErrorClass::RequestTimeout,
             Refusal::Draining | Refusal::LedgerUnavailable | Refusal::Overloaded { .. } => ErrorClass::Overloaded,
+            Refusal::OverBudget { short, .. } if short.why == Why::Unknown => ErrorClass::Overloaded,
+            // As OpenAI and Google tell it of an account that is spent; Anthropic's SDK raises a type for it too.
+            Refusal::OverBudget { .. } => ErrorClass::RateLimit,
+            Refusal::Unpriced { .. } => ErrorClass::Permission,
             Refusal::Deadline { .. } => ErrorClass::Timeout,
             Refusal::Failed { fault, .. } => class_of(fault.kind),
             Refusal::Bug { .. } => ErrorClass::Internal,
@@ -257,6 +272,9 @@ impl Refusal {
             Refusal::Draining => "draining",
             Refusal::LedgerUnavailable => "ledger_unavailable",
             Refusal::Overloaded { .. } => "overloaded",
+            Refusal::OverBudget { short, .. } if short.why == Why::Unknown => "ledger_unavailable",
+            Refusal::OverBudget { .. } => "insufficient_quota",
+            Refusal::Unpriced { .. } => "model_not_priced",
             Refusal::Deadline { .. } => "deadline_exceeded",
             Refusal::Failed { fault, .. } => return code_of(fault),
             Refusal::Bug { .. } => "internal_error",
@@ -266,6 +284,7 @@ impl Refusal {
     pub fn param(&self) -> Option<&str> {
         match self {
             Refusal::UnknownModel { .. } | Refusal::ModelForbidden { .. } => Some("model"),
+            Refusal::Unpriced { .. } => Some("model"),
             Refusal::Repeated { member } => Some(member),
             Refusal::Invalid(invalid) if !invalid.path.is_empty() => Some(&invalid.path),
             Refusal::Unsayable(unsayable) => Some(&unsayable.path),
@@ -393,6 +412,11 @@ impl Refusal {
                 "Usage cannot be recorded right now, so the call was not made. Try again shortly.".into()
             }
             Refusal::Overloaded { .. } => "This gateway has as much work as it may hold. Try again shortly.".into(),
+            Refusal::OverBudget { short, .. } => short.to_string(),
+            Refusal::Unpriced { model } => format!(
+                "Nobody has told this gateway what the model `{}` costs, so it cannot be held to a budget: the operator must write its price, or what becomes of such calls (`unpriced`).",
+                clip(model, 100)
+            ),
             Refusal::Deadline { seconds, last: None } => {
                 format!("No answer within the call's deadline of {seconds} s.")
             }
@@ -416,6 +440,7 @@ impl Refusal {
             Refusal::Draining | Refusal::LedgerUnavailable | Refusal::StoreUnavailable => Some(Duration::from_secs(1)),
             Refusal::Overloaded { retry_after } | Refusal::Resting { retry_after, .. } => Some(*retry_after),
             Refusal::Limited { wait, .. } => *wait,
+            Refusal::OverBudget { retry_after, .. } => *retry_after,
             Refusal::Failed { fault, .. } => match fault.kind {
                 // Where nobody says how long, programs that come back at once would only add to the trouble.
                 FaultKind::RateLimited | FaultKind::Connect | FaultKind::Tls | FaultKind::Overloaded => {
@@ -470,6 +495,8 @@ impl Refusal {
             Refusal::Draining => "draining",
             Refusal::LedgerUnavailable => "ledger_unavailable",
             Refusal::Overloaded { .. } => "overloaded",
+            Refusal::OverBudget { .. } => "over_budget",
+            Refusal::Unpriced { .. } => "unpriced",
             Refusal::Deadline { .. } => "deadline",
             Refusal::Failed { fault, .. } => fault.kind.name(),
             Refusal::Bug { .. } => "bug",

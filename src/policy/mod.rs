@@ -4,6 +4,7 @@
 //! the time and the randomness it needs.
 
 pub mod auth;
+pub mod budget;
 pub mod classes;
 pub mod coalesce;
 pub mod limit;
@@ -19,6 +20,7 @@ pub mod tenancy;
 use dashmap::DashMap;
 use std::sync::Arc;
 
+use budget::Spendings;
 use quota::Quota;
 use route::heartbeat::Pulse;
 use route::hedge::Hedges;
@@ -54,6 +56,7 @@ pub struct Live {
     budgets: DashMap<String, Arc<retry::Budget>>,
     limits: Arc<limit::States>,
     overall: Arc<retry::Budget>,
+    spendings: Arc<Spendings>,
 }
 
 /// What is known of a credential, for all models or for one: may it, and has it room.
@@ -110,6 +113,11 @@ impl Live {
         self.limits.clone()
     }
 
+    /// What levels have spent of their budgets.
+    pub fn spendings(&self) -> Arc<Spendings> {
+        self.spendings.clone()
+    }
+
     /// Forgets what no snapshot has any more.
     pub fn forget(&self, now: Moment) {
         self.limits.forget(now);
@@ -120,6 +128,7 @@ impl Live {
         self.hedges.retain(|_, hedges| Arc::strong_count(hedges) > 1);
         self.shadows.retain(|_, running| Arc::strong_count(running) > 1);
         self.budgets.retain(|_, budget| Arc::strong_count(budget) > 1);
+        self.spendings.forget();
     }
 }
 

@@ -27,6 +27,28 @@ pub struct Line {
     pub each: bool,
 }
 
+/// How much a call may use at most, and of what kinds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Tokens.
+    pub input: u64,
+    pub output: u64,
+    /// Some of the input may be written to a cache, and for an hour.
+    pub cache_write: bool,
+    pub cache_write_1h: bool,
+    /// There may be sound, in or out.
+    pub audio: bool,
+    /// Searches of the provider's own tool.
+    pub searches: u64,
+}
+
+impl Extent {
+    /// So many tokens, of any kind.
+    pub fn any(input: u64, output: u64) -> Extent {
+        Extent { input, output, cache_write: true, cache_write_1h: true, audio: true, searches: 0 }
+    }
+}
+
 impl Price {
     /// What this usage costs, rounded half up once, over the exact sum.
     ///
@@ -63,17 +85,21 @@ impl Price {
         self.tiers.iter().rev().map(|(above, _)| *above).find(|above| input > *above)
     }
 
-    /// The most that a call can cost, for a reservation: every token at the dearest rate that its prompt may meet,
-    /// tiers below its length included. Searches of the provider's own tool are not in it: nobody knows their number.
-    pub fn worst_case(&self, input_estimate: u64, max_output: u64) -> Nano {
-        let reached = self.tiers.iter().filter(|(above, _)| input_estimate > *above).map(|(_, rates)| rates);
-        let (input, output, request) =
-            reached.chain(std::iter::once(&self.rates)).fold((0, 0, 0), |(input, output, request), rates| {
-                (input.max(dearest_input(rates)), output.max(dearest_output(rates)), request.max(rates.request))
-            });
+    /// The most that a call can cost, for a reservation: every token at the dearest rate that it may meet, tiers below its
+    /// length included.
+    pub fn worst_case(&self, most: &Extent) -> Nano {
+        let reached = self.tiers.iter().filter(|(above, _)| most.input > *above).map(|(_, rates)| rates);
+        let (input, output, request, search) = reached.chain(std::iter::once(&self.rates)).fold(
+            (0, 0, 0, 0),
+            |(input, output, request, search), rates| {
+                let (read, said) = (dearest_input(rates, most), dearest_output(rates, most));
+                (input.max(read), output.max(said), request.max(rates.request), search.max(rates.search))
+            },
+        );
         let all = |count: u64, rate: u64| u128::from(count) * u128::from(rate);
-        let tokens = all(input_estimate, input).saturating_add(all(max_output, output));
-        narrow(rounded(tokens).saturating_add(u128::from(request)))
+        let tokens = all(most.input, input).saturating_add(all(most.output, output));
+        let fees = u128::from(request).saturating_add(all(most.searches, search));
+        narrow(rounded(tokens).saturating_add(fees))
     }
 
     /// What a call is expected to cost, in nano-dollars, for a choice among targets: near enough, never for a bill.
@@ -89,6 +115,27 @@ impl Price {
     fn rates_at(&self, input: u64) -> &Rates {
         self.tiers.iter().rev().find(|(above, _)| input > *above).map_or(&self.rates, |(_, rates)| rates)
     }
+}
+
+/// A price that is nowhere below any of these: of each rate the dearest, their tiers included.
+pub fn dearest(prices: impl Iterator<Item = Price>) -> Option<Price> {
+    let all = prices.flat_map(|price| {
+        let tiers: Vec<Rates> = price.tiers.iter().map(|(_, rates)| *rates).collect();
+        std::iter::once(price.rates).chain(tiers)
+    });
+    let rates = all.reduce(|one, other| Rates {
+        input: one.input.max(other.input),
+        output: one.output.max(other.output),
+        cached: one.cached.max(other.cached),
+        cache_write: one.cache_write.max(other.cache_write),
+        cache_write_1h: one.cache_write_1h.max(other.cache_write_1h),
+        audio_input: one.audio_input.max(other.audio_input),
+        audio_output: one.audio_output.max(other.audio_output),
+        reasoning: one.reasoning.max(other.reasoning),
+        request: one.request.max(other.request),
+        search: one.search.max(other.search),
+    })?;
+    Some(Price { rates, ..Price::default() })
 }
 
 /// An amount as an exact decimal of whole units, at most nine places, no trailing zeros: `0.00123`, `0`.
@@ -167,14 +214,22 @@ fn share<const N: usize>(
     each(Line { part, count: left, rate, each: false });
 }
 
-fn dearest_input(rates: &Rates) -> u64 {
-    [rates.input, rates.cached, rates.cache_write, rates.cache_write_1h, rates.audio_input]
-        .into_iter()
-        .fold(0, u64::max)
+fn dearest_input(rates: &Rates, most: &Extent) -> u64 {
+    let when = |may_be: bool, rate: u64| if may_be { rate } else { 0 };
+    [
+        rates.input,
+        rates.cached,
+        when(most.cache_write, rates.cache_write),
+        when(most.cache_write_1h, rates.cache_write_1h),
+        when(most.audio, rates.audio_input),
+    ]
+    .into_iter()
+    .fold(0, u64::max)
 }
 
-fn dearest_output(rates: &Rates) -> u64 {
-    rates.output.max(rates.reasoning).max(rates.audio_output)
+fn dearest_output(rates: &Rates, most: &Extent) -> u64 {
+    let audio = if most.audio { rates.audio_output } else { 0 };
+    rates.output.max(rates.reasoning).max(audio)
 }
 
 /// Millionths to units, half up.

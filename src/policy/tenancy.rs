@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use super::auth;
+use super::budget::Budget;
 use super::limit::Limit;
 
 /// The levels, nearest to the call first.
@@ -143,6 +144,9 @@ pub struct Level {
     pub disabled: bool,
     /// Unix seconds.
     pub expires: Option<u64>,
+    /// How much they may cost. In an order that all snapshots share, so that those who take from several never wait for each
+    /// other.
+    pub budgets: Box<[Budget]>,
 }
 
 /// Whether a level may be used now.
@@ -167,6 +171,7 @@ impl Level {
             limits: Box::default(),
             disabled: false,
             expires: None,
+            budgets: Box::default(),
         }
     }
 

@@ -159,6 +159,9 @@ async fn generate(session: &mut Session, ctx: &mut Ctx, said: &Said<'_>) -> Resu
         let circumstances = Circumstances { dialect: ctx.dialect.name, header: &|name| text(headers, name) };
         exchange::decide(&snapshot, &key, &call, &circumstances, snapshot.explain.is_some(), ctx.started)
     };
+    if let Ok(decision) = &mut decided {
+        exchange::degrade(&snapshot, &key, &call, decision, ctx.started);
+    }
     explaining::begin(ctx, &call, &mut decided);
     let decision = decided?;
     for (rule, failure) in &decision.failed {

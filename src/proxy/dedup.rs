@@ -12,6 +12,7 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use tokio::time::timeout;
 
+use super::budgets;
 use super::context::Ctx;
 use super::flight::{Bill, End, Flight, Follower, Joined, Piece};
 use super::reply::REQUEST_ID;
@@ -19,6 +20,7 @@ use crate::exchange::Refusal;
 use crate::exchange::call::DEDUP;
 use crate::exchange::identity::{Identity, is_settled};
 use crate::exchange::record::{self, Intent, Settlement};
+use crate::policy::budget::Reservation;
 use crate::policy::coalesce::Cost;
 use crate::telemetry::events;
 
@@ -72,6 +74,7 @@ pub async fn join(session: &mut Session, ctx: &mut Ctx) -> Result<bool, Option<R
                 }
                 Heard::Failed => count("retried"),
                 Heard::Draining => return Err(Some(Refusal::Draining)),
+                Heard::OverBudget(refusal) => return Err(Some(refusal)),
                 Heard::Gone => return Err(None),
             },
         }
@@ -88,6 +91,8 @@ enum Heard {
     /// Before anything was.
     Failed,
     Draining,
+    /// Its part may cost more than there is.
+    OverBudget(Refusal),
     /// The client has left.
     Gone,
 }
@@ -96,18 +101,29 @@ enum Heard {
 async fn listen(session: &mut Session, ctx: &mut Ctx, mut follower: Follower) -> Heard {
     let mut cut = ctx.shared.cut.subscribe();
     let mut headed = false;
+    let mut reservation = None;
     loop {
         let piece = tokio::select! {
             biased;
             piece = follower.next() => piece,
-            _ = session.downstream_session.read_body_or_idle(true) => return leave(ctx, follower, headed, "client_gone"),
+            _ = session.downstream_session.read_body_or_idle(true) => {
+                return leave(ctx, follower, headed.then_some(reservation), "client_gone");
+            }
             _ = cut.wait_for(|over| *over) => {
-                leave(ctx, follower, headed, "draining");
+                leave(ctx, follower, headed.then_some(reservation), "draining");
                 return if headed { Heard::Broken } else { Heard::Draining };
             }
         };
         let written = match piece {
             Piece::Head(head) => {
+                match ctx.key.as_ref().map(|key| budgets::part(key, follower.flight().most(), ctx.started)) {
+                    Some(Ok(part)) => reservation = part,
+                    Some(Err(refusal)) => {
+                        follower.decline();
+                        return Heard::OverBudget(refusal);
+                    }
+                    None => {}
+                }
                 headed = true;
                 super::limiting::worked(ctx);
                 let Ok(head) = own_head(head, ctx, &follower) else { return Heard::Broken };
@@ -122,25 +138,26 @@ async fn listen(session: &mut Session, ctx: &mut Ctx, mut follower: Follower) ->
             Piece::End(End::Whole) => {
                 super::limiting::over(ctx);
                 let written = session.write_response_body(None, true).await;
-                charge(ctx, follower.flight().clone(), if written.is_ok() { "ok" } else { "client_gone" });
+                let outcome = if written.is_ok() { "ok" } else { "client_gone" };
+                charge(ctx, follower.flight().clone(), reservation, outcome);
                 return if written.is_ok() { Heard::Whole } else { Heard::Gone };
             }
             Piece::End(End::Failed) => return Heard::Failed,
             Piece::End(End::Broken) => {
-                leave(ctx, follower, headed, "truncated");
+                leave(ctx, follower, headed.then_some(reservation), "truncated");
                 return Heard::Broken;
             }
         };
         if written.is_err() {
-            return leave(ctx, follower, headed, "client_gone");
+            return leave(ctx, follower, headed.then_some(reservation), "client_gone");
         }
     }
 }
 
 /// It follows no more: whoever was told something is charged for it.
-fn leave(ctx: &Ctx, follower: Follower, headed: bool, outcome: &'static str) -> Heard {
-    if headed {
-        charge(ctx, follower.flight().clone(), outcome);
+fn leave(ctx: &Ctx, follower: Follower, headed: Option<Option<Reservation>>, outcome: &'static str) -> Heard {
+    if let Some(reservation) = headed {
+        charge(ctx, follower.flight().clone(), reservation, outcome);
     }
     Heard::Gone
 }
@@ -170,7 +187,7 @@ fn own_head(mut head: Box<ResponseHeader>, ctx: &Ctx, follower: &Follower) -> pi
 }
 
 /// Writes a follower's row when the leader's cost is known.
-fn charge(ctx: &Ctx, flight: Arc<Flight>, outcome: &'static str) {
+fn charge(ctx: &Ctx, flight: Arc<Flight>, mut reservation: Option<Reservation>, outcome: &'static str) {
     let (Some(call), Some(key), allotment) = (ctx.call.clone(), ctx.key.clone(), ctx.allotment.clone()) else { return };
     let (shared, request, began, running) = (ctx.shared.clone(), ctx.id, ctx.started, ctx.shared.sides.enter());
     let dialect = ctx.dialect;
@@ -198,7 +215,7 @@ fn charge(ctx: &Ctx, flight: Arc<Flight>, outcome: &'static str) {
             target: if each { target.as_str().into() } else { bill.target.as_str().into() },
             stream: call.stream,
             price_version: bill.price_version.as_str().into(),
-            reserve: 0,
+            reserve: reservation.as_ref().map_or(0, Reservation::amount),
             input_estimate: call.input_estimate,
             config_version: bill.config_version.as_str().into(),
             tags: record::tags(tags),
@@ -229,12 +246,18 @@ fn charge(ctx: &Ctx, flight: Arc<Flight>, outcome: &'static str) {
             losses: "".into(),
             share: share.into(),
         };
+        if let Some(reservation) = &mut reservation {
+            reservation.dispatched();
+        }
         let journal = &shared.journal;
         if let Err(error) = journal.append_intent(&intent).and_then(|()| journal.append_settlement(&settlement)) {
             events::JournalFailed { what: "settlement", error: &error }.emit(&shared.metrics);
         }
         if let Some(allotment) = allotment {
             allotment.used(settlement.usage.as_ref(), charged, false, now);
+        }
+        if let Some(reservation) = reservation {
+            reservation.settle(charged);
         }
         if policy == Cost::Split {
             shared.metrics.cost.with_label_values(&[&bill.provider, &bill.model]).inc_by(charged as f64 / 1e9);

@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use super::context::{Ctx, Dispatched};
 use super::peer::Peer;
 use super::state::{Served, Shared};
-use super::{downstream, heads, hedge, limiting, relaying, reply, stop, waiting};
+use super::{budgets, downstream, heads, hedge, limiting, relaying, reply, stop, waiting};
+use crate::config::snapshot::{Key, Unpriced};
 use crate::dialect::Asked;
-use crate::exchange::{Attempt, Held, Making, Refusal, Step, Unfit};
+use crate::exchange::{Attempt, Call, Candidate, Held, Making, Refusal, Step, Unfit};
 use crate::ir::{Fault, FaultKind};
 use crate::telemetry::access_log::Finished;
 use crate::telemetry::events;
@@ -41,11 +42,17 @@ fn next(ctx: &mut Ctx) -> Result<Next, Refusal> {
             // Where no target could be given the request at all, the first reason is the caller's to read.
             Step::Over(refusal) => return Err(unfit.unwrap_or(refusal)),
         };
+        if let Err(refusal) = priced(ctx.served.snapshot.unpriced, ctx.key.as_deref(), call, &candidate) {
+            unfit.get_or_insert(refusal);
+            plan.unfit();
+            continue;
+        }
         let making = Making {
             snapshot: &ctx.served.snapshot,
             caller: ctx.dialect,
             call,
             strict: ctx.key.as_ref().is_some_and(|key| key.strict),
+            bounded: ctx.key.as_ref().is_some_and(|key| key.budgeted),
             request_id: &ctx.request_id,
             number: ctx.attempts + 1,
             id: ctx.shared.new_id(now),
@@ -62,6 +69,19 @@ fn next(ctx: &mut Ctx) -> Result<Next, Refusal> {
     }
 }
 
+/// What nobody knows the price of must not be paid for from a hard budget.
+fn priced(rule: Unpriced, key: Option<&Key>, call: &Call, candidate: &Candidate) -> Result<(), Refusal> {
+    let refused = || match rule {
+        Unpriced::Judged => key.is_some_and(|key| key.budgeted && key.budgets().any(|budget| budget.hard)),
+        Unpriced::Refused => true,
+        Unpriced::Served => false,
+    };
+    if candidate.target.price.is_none() && !call.count && refused() {
+        return Err(Refusal::Unpriced { model: candidate.target.target.id.clone() });
+    }
+    Ok(())
+}
+
 /// The first attempt of a call, which is never paused before; it may have to wait for room.
 ///
 /// # Errors
@@ -74,7 +94,11 @@ pub async fn first(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Attempt>,
     }
     loop {
         match next(ctx)? {
-            Next::Attempt(attempt, _) => {
+            Next::Attempt(mut attempt, _) => {
+                if let Some(key) = &ctx.key {
+                    let told = |refusal| over_budget(&ctx.shared, &ctx.request_id, key, refusal);
+                    budgets::first(&ctx.shared, key, &mut attempt).await.map_err(told)?;
+                }
                 if let Some(place) = place {
                     place.served();
                 }
@@ -119,7 +143,7 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>>
         let timeouts = target.timeouts;
         if !renewed {
             attempt.begun = attempt.started;
-            journal(ctx, &attempt)?;
+            journal(ctx, &mut attempt)?;
             if ctx.attempts > 0 {
                 events::FellBack {
                     request: &ctx.request_id,
@@ -481,10 +505,18 @@ pub fn classify(error: &Error, answered: bool) -> Fault {
     Fault::new(kind, message)
 }
 
-fn journal(ctx: &mut Ctx, attempt: &Attempt) -> Result<()> {
+/// Reserves an attempt, where that is not done, and tells the journal of it.
+fn journal(ctx: &mut Ctx, attempt: &mut Attempt) -> Result<()> {
     let (Some(call), Some(key)) = (&ctx.call, &ctx.key) else {
         return Err(stop(ctx, Refusal::Bug { what: "an attempt without a caller" }));
     };
+    if let Err(short) = budgets::reserve(key, attempt) {
+        let refusal = budgets::refusal(short, attempt.begun.unix_ms);
+        let refusal = over_budget(&ctx.shared, &ctx.request_id, key, refusal);
+        // What was tried and failed is told; that there is no room for more is in the log.
+        let refusal = if ctx.attempts > 0 { exhausted(ctx) } else { refusal };
+        return Err(stop(ctx, refusal));
+    }
     if call.count {
         // Free of charge: there is nothing to meter.
         return Ok(());
@@ -495,7 +527,21 @@ fn journal(ctx: &mut Ctx, attempt: &Attempt) -> Result<()> {
         events::JournalFailed { what: "intent", error: &error }.emit(&ctx.shared.metrics);
         return Err(stop(ctx, Refusal::LedgerUnavailable));
     }
+    if let Some(reservation) = &mut attempt.reservation {
+        reservation.dispatched();
+    }
+    if let Some(flight) = &ctx.flight {
+        flight.reserved(attempt.reserve());
+    }
     Ok(())
+}
+
+/// Notes that a budget had no room.
+fn over_budget(shared: &Shared, request: &str, key: &Key, refusal: Refusal) -> Refusal {
+    if let Refusal::OverBudget { short, .. } = &refusal {
+        events::OverBudget { request, key: &key.id, short }.emit(&shared.metrics);
+    }
+    refusal
 }
 
 /// Waits so long, or until it is woken, unless the client goes away or the deadline passes meanwhile.

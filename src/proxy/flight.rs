@@ -4,7 +4,7 @@
 //! bounded buffer. Nobody waits for a follower: one that falls too far behind loses its answer.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub struct Flight {
     told: Notify,
     present: AtomicU32,
     served: AtomicU32,
+    /// The most that an attempt of the one who leads may cost.
+    reserve: AtomicU64,
     bill: OnceLock<Bill>,
     billed: Notify,
 }
@@ -138,6 +140,7 @@ impl Flights {
             told: Notify::new(),
             present: AtomicU32::new(0),
             served: AtomicU32::new(0),
+            reserve: AtomicU64::new(0),
             bill: OnceLock::new(),
             billed: Notify::new(),
         });
@@ -171,6 +174,17 @@ impl Flight {
         self.present.fetch_add(1, Relaxed);
         self.served.fetch_add(1, Relaxed);
         Some(Follower { flight: self.clone(), id, headed: false, at: 0 })
+    }
+
+    /// An attempt of the one who leads may cost so much.
+    pub fn reserved(&self, most: Nano) {
+        self.reserve.fetch_max(most, Relaxed);
+    }
+
+    /// The most that one who follows may be charged.
+    pub fn most(&self) -> Nano {
+        // Two share it at least.
+        self.rules.cost.of_follower(self.reserve.load(Relaxed), 2)
     }
 
     /// Nobody can join any more; how many calls it serves.
@@ -326,6 +340,11 @@ pub struct Follower {
 impl Follower {
     pub fn flight(&self) -> &Arc<Flight> {
         &self.flight
+    }
+
+    /// It is told nothing after all, and pays for nothing.
+    pub fn decline(&mut self) {
+        self.headed = false;
     }
 
     /// What is next. Nothing is lost where this is dropped while it waits.

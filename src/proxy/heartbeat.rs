@@ -181,6 +181,7 @@ async fn complete(shared: &Arc<Shared>, served: &Arc<Served>, asked: &Asked, tok
         caller: openai_chat::DIALECT,
         call: &call,
         strict: false,
+        bounded: false,
         request_id: &request_id,
         number: 1,
         id: shared.new_id(now),

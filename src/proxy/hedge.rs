@@ -21,7 +21,7 @@ use tokio::time::sleep;
 use super::context::Ctx;
 use super::side::{Adopted, Errand, Exchange, Unanswered};
 use super::state::Served;
-use super::{downstream, heads, relaying};
+use super::{budgets, downstream, heads, relaying};
 use crate::exchange::{Aside, Attempt, Making, Plan};
 use crate::policy::route::hedge::{Hedge, Hedges};
 use crate::telemetry::Metrics;
@@ -78,8 +78,6 @@ struct Second {
     plan: Plan,
     rules: Arc<Hedge>,
     hedges: Arc<Hedges>,
-    /// The key demands that nothing is lost.
-    strict: bool,
     number: u32,
     begun: Arc<Begun>,
 }
@@ -118,7 +116,6 @@ pub fn arm(session: &Session, ctx: &mut Ctx) {
         plan: plan.clone(),
         rules,
         hedges,
-        strict: key.strict,
         number: current.attempt.number + 1,
         begun: begun.clone(),
     };
@@ -143,7 +140,7 @@ pub fn arm(session: &Session, ctx: &mut Ctx) {
 /// # Errors
 /// Why there is none, as the metric calls it.
 async fn ask(second: Second, served: &Served) -> Result<Exchange, &'static str> {
-    let Second { errand, plan, rules, hedges, strict, number, begun } = second;
+    let Second { errand, plan, rules, hedges, number, begun } = second;
     let now = errand.shared.now();
     let beside = plan.beside(now, rules.fallback, &mut || fastrand::u64(..));
     let Some((candidate, held, place)) = beside else { return Err("nowhere") };
@@ -151,7 +148,8 @@ async fn ask(second: Second, served: &Served) -> Result<Exchange, &'static str> 
         snapshot: &served.snapshot,
         caller: errand.dialect,
         call: &errand.call,
-        strict,
+        strict: errand.key.strict,
+        bounded: errand.key.budgeted,
         request_id: &errand.request_id,
         number,
         id: errand.shared.new_id(now),
@@ -159,6 +157,9 @@ async fn ask(second: Second, served: &Served) -> Result<Exchange, &'static str> 
     };
     let Ok(mut attempt) = Attempt::prepare(&making, candidate, held) else { return Err("nowhere") };
     attempt.aside = Some(Aside::Hedge);
+    if budgets::reserve(&errand.key, &mut attempt).is_err() {
+        return Err("over_budget");
+    }
     let reserve = attempt.reserve();
     let Some(taken) = hedges.take(&rules, now.unix_ms, reserve) else { return Err("capped") };
     attempt.taken = Some(taken);
@@ -213,6 +214,9 @@ pub async fn serve(session: &mut Session, ctx: &mut Ctx, won: Exchange) -> Resul
         won.adopt().ok_or_else(|| Error::explain(ErrorType::InternalError, "an answer without an attempt"))?;
     let Adopted { current, mut line, ready, mut ended } = adopted;
     ctx.attempts = ctx.attempts.max(current.attempt.number);
+    if let Some(flight) = &ctx.flight {
+        flight.reserved(current.attempt.reserve());
+    }
     ctx.current = Some(current);
     let headless = || Error::explain(ErrorType::InvalidHTTPHeader, "an answer without a head").into_up();
     let mut head = line.head().ok_or_else(headless)?;

@@ -95,6 +95,9 @@ pub fn settle(cause: &Cause<'_>, attempt: &mut Attempt, outcome: &str, served: b
     if let Some(taken) = attempt.taken.take() {
         taken.settle(settlement.cost);
     }
+    if let Some(reservation) = attempt.reservation.take() {
+        reservation.settle(settlement.cost);
+    }
     shared.lines.wake();
     if let Some(arm) = attempt.candidate.arm() {
         let labels = [attempt.candidate.model.name.as_str(), arm, outcome];

@@ -180,13 +180,16 @@ impl Exchange {
     ///
     /// # Errors
     /// There is none.
-    pub async fn begin(errand: Errand, attempt: Box<Attempt>) -> Result<Exchange, Unanswered> {
+    pub async fn begin(errand: Errand, mut attempt: Box<Attempt>) -> Result<Exchange, Unanswered> {
         let Errand { shared, call, .. } = &errand;
         if !call.count {
             let intent = attempt.intent(errand.id, &errand.key, errand.dialect, call, &[]);
             if let Err(error) = shared.journal.append_intent(&intent) {
                 events::JournalFailed { what: "intent", error: &error }.emit(&shared.metrics);
                 return Err(Unanswered::Unmetered);
+            }
+            if let Some(reservation) = &mut attempt.reservation {
+                reservation.dispatched();
             }
         }
         let running = shared.sides.enter();

@@ -12,6 +12,7 @@ use pingora::services::background::BackgroundService;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use super::budgets;
 use super::state::Shared;
 use crate::config::Snapshot;
 use crate::store::ledger::Keep;
@@ -59,7 +60,7 @@ impl BackgroundService for Reloader {
                 _ = shutdown.changed() => return,
                 _ = hangup.recv() => {
                     seen = self.source.fingerprint();
-                    self.reload();
+                    self.reload().await;
                 }
                 _ = ticks.tick() => {
                     let now = self.source.fingerprint();
@@ -68,7 +69,7 @@ impl BackgroundService for Reloader {
                         sleep(Duration::from_millis(100)).await;
                         if self.source.fingerprint() == now {
                             seen = now;
-                            self.reload();
+                            self.reload().await;
                         }
                     }
                 }
@@ -78,7 +79,7 @@ impl BackgroundService for Reloader {
 }
 
 impl Reloader {
-    fn reload(&self) {
+    async fn reload(&self) {
         let before = self.shared.served();
         match self.source.load() {
             Ok(next) if next.version == before.snapshot.version => {
@@ -95,6 +96,12 @@ impl Reloader {
                     );
                 }
                 let version = next.version.clone();
+                budgets::publish(&next);
+                // A budget that is new has been spent of already: it must not begin with nothing, nor refuse.
+                let shared = self.shared.clone();
+                if let Ok(Err(error)) = tokio::task::spawn_blocking(move || budgets::learn(&shared, false)).await {
+                    events::BudgetsUnknown { error: &error }.emit(&self.shared.metrics);
+                }
                 self.shared.swap(Arc::new(next));
                 events::Reloaded { version: &version, changed: true }.emit(&self.shared.metrics);
             }

@@ -3,15 +3,18 @@
 //! A call appends to the [`journal`](crate::store::journal) and to nothing else. Behind it threads bring the records
 //! into an embedded SQLite, one row an attempt, and questions are answered from the rows: no total is kept beside them.
 
+use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::policy::budget::Span;
 use crate::store::books;
 use crate::store::drain::Drain;
 use crate::store::journal::Journal;
 use crate::store::query::Reader;
+use crate::store::spent;
 
 pub use crate::store::books::Error;
 pub use crate::store::drain::Figures;
@@ -19,6 +22,7 @@ pub use crate::store::fold::{Report, UsageRow};
 pub use crate::store::query::{Attempt, GroupBy, MOST_ROWS, Query, State, Unit};
 pub use crate::store::rollup::Keep;
 pub use crate::store::sketch::Sketch;
+pub use crate::store::spent::{Foreign, Spent};
 
 /// The ledger of one state directory.
 pub struct Ledger {
@@ -112,6 +116,28 @@ impl Ledger {
     pub fn total(&self, query: &Query) -> Result<UsageRow, Error> {
         let whole = Query { group_by: Vec::new(), ..query.clone() };
         Ok(self.reader.report(&whole)?.total)
+    }
+
+    /// What each level of a kind (`key`, `team`, ...) has spent in a window, by its id. What this process dispatched from
+    /// `since` on (Unix milliseconds) is not others', nor are rolled-up days that began from `born` on. Blocks.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn spent(&self, kind: &str, span: Span, since: u64, born: u64) -> Result<HashMap<String, Spent>, Error> {
+        spent::spent(&self.reader, kind, span, self.owner(), since, born)
+    }
+
+    /// Changes with whatever other processes write. Blocks.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn foreign(&self) -> Result<Foreign, Error> {
+        spent::foreign(&self.reader, self.owner())
+    }
+
+    /// The name of this process among those that wrote.
+    fn owner(&self) -> &str {
+        self.filled.as_ref().map_or("", |(journal, _)| journal.owner())
     }
 
     /// The attempts that were dispatched last, newest first. Blocks.

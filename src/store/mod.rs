@@ -13,6 +13,7 @@ mod rollup;
 mod schema;
 mod segment;
 mod sketch;
+mod spent;
 pub mod usage;
 mod worker;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Metrics, Series};
 use crate::exchange::record::Settlement;
 use crate::ir::FaultKind;
+use crate::policy::budget::Short;
 
 /// An attempt is over and settled.
 pub struct AttemptFinished<'e> {
@@ -302,6 +303,54 @@ impl JournalFailed<'_> {
     pub fn emit(&self, metrics: &Metrics) {
         metrics.journal_errors.with_label_values(&[self.what]).inc();
         tracing::error!(record = self.what, error = %self.error, "the journal cannot be written");
+    }
+}
+
+/// A budget had no room for an attempt.
+pub struct OverBudget<'e> {
+    pub request: &'e str,
+    pub key: &'e str,
+    pub short: &'e Short,
+}
+
+impl OverBudget<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        let level = &self.short.level;
+        metrics.over_budget.with_label_values(&[level.kind]).inc();
+        tracing::info!(
+            request_id = self.request,
+            key = self.key,
+            level = level.kind,
+            id = level.id,
+            why = %self.short,
+            "a budget has no room"
+        );
+    }
+}
+
+/// What was spent of budgets cannot be read from the ledger.
+pub struct BudgetsUnknown<'e> {
+    pub error: &'e dyn std::fmt::Display,
+}
+
+impl BudgetsUnknown<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.errors.with_label_values(&["budgets_unknown"]).inc();
+        tracing::error!(error = %self.error, "what was spent of budgets cannot be read: hard ones refuse until it can");
+    }
+}
+
+/// A budget was not what the rows of the ledger say, and is now.
+pub struct BudgetDrifted<'e> {
+    pub budget: &'e str,
+    /// By so many nano-dollars above them.
+    pub nano: i128,
+}
+
+impl BudgetDrifted<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.budget_drift.inc();
+        tracing::warn!(budget = self.budget, nano = %self.nano, "a budget is put right from the ledger");
     }
 }
 

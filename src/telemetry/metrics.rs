@@ -11,8 +11,10 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::budgets::BudgetGauges;
 use super::losses::LossCounters;
 use super::series::{AllSeries, Series};
+use crate::policy::budget::Spending;
 
 /// Upper bounds of the time histograms, in seconds: from a local model's first token to a long answer's end.
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
@@ -32,6 +34,9 @@ pub struct Metrics {
     pub classes: IntCounterVec,
     pub retries_withheld: IntCounterVec,
     pub limit_refusals: IntCounterVec,
+    pub over_budget: IntCounterVec,
+    pub budget_drift: IntCounter,
+    pub budget_alerts: IntCounterVec,
     pub continuations: IntCounterVec,
     pub tokens: IntCounterVec,
     pub cost: CounterVec,
@@ -65,6 +70,7 @@ pub struct Metrics {
     ledger_lag: IntGauge,
     target_cooling: GaugeVec,
     series: AllSeries,
+    budgets: BudgetGauges,
 }
 
 struct StoreMetrics {
@@ -165,6 +171,24 @@ impl Metrics {
                 "Calls refused by a limit, by the kind of level that has it (key, user, project, team, organisation) and what it bounds.",
                 &["level", "limit"],
             ),
+            over_budget: counters(
+                &registry,
+                "over_budget_total",
+                "Attempts that were not made because a budget had no room, by the level whose it is.",
+                &["level"],
+            ),
+            budget_drift: count(
+                &registry,
+                "budget_corrections_total",
+                "Budgets that were not what the rows of the ledger say, and were put right.",
+            ),
+            budget_alerts: counters(
+                &registry,
+                "budget_alerts_total",
+                "Parts of budgets that came to be spent, by what became of telling it: sent, failed, untold.",
+                &["result"],
+            ),
+            budgets: BudgetGauges::new(&registry),
             continuations: counters(
                 &registry,
                 "continuations_total",
@@ -402,6 +426,11 @@ impl Metrics {
         store.healthy.set(i64::from(seen.healthy));
     }
 
+    /// What is spent of budgets at an instant.
+    pub fn set_budgets<'s>(&self, spendings: impl Iterator<Item = &'s Spending>, unix_ms: u64) {
+        self.budgets.set(spendings, unix_ms);
+    }
+
     pub fn set_target_state(&self, target: &str, cooling: bool) {
         self.target_cooling.with_label_values(&[target]).set(f64::from(u8::from(cooling)));
     }
@@ -415,7 +444,7 @@ impl Metrics {
     }
 }
 
-fn opts(name: &str, help: &str) -> Opts {
+pub(super) fn opts(name: &str, help: &str) -> Opts {
     Opts::new(format!("portolan_{name}"), help)
 }
 
@@ -433,7 +462,10 @@ fn histogram(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Hi
 }
 
 #[expect(clippy::expect_used, reason = "runs once at start, on names fixed above; a test makes them all")]
-fn registered<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+pub(super) fn registered<C: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    made: prometheus::Result<C>,
+) -> C {
     let collector = made.expect("a metric's name and labels are valid");
     registry.register(Box::new(collector.clone())).expect("a metric is registered once");
     collector

@@ -1,6 +1,7 @@
 //! Floor 8: what is told: metrics, events, the log. An event is a struct; emitting it writes its metric and its line.
 
 pub mod access_log;
+mod budgets;
 pub mod events;
 mod explanations;
 pub mod log;

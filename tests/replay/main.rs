@@ -39,6 +39,8 @@ mod recordings;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]
+mod reserves;
+#[cfg(test)]
 mod splits;
 #[cfg(test)]
 mod tally;
@@ -71,4 +73,12 @@ fn dialects() {
     });
     tally.report();
     assert!(tally.failed.is_empty(), "{} failed", tally.failed.len());
+}
+
+/// What budgets reserve, against what providers counted (G-9).
+#[test]
+fn g09_no_reserve_is_below_the_truth() {
+    let Some(all) = recordings::all() else { return };
+    let under = reserves::replay(all);
+    assert!(under.is_empty(), "{} below the truth:\n{}", under.len(), under.join("\n"));
 }

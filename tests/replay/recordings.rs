@@ -19,6 +19,8 @@ pub struct Exchange {
     pub fidelity: String,
     pub provider: String,
     pub api: String,
+    /// Asked for, else the one that answered.
+    pub model: Option<String>,
     #[serde(default)]
     pub features: Vec<String>,
     pub request: Option<Request>,

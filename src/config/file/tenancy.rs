@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::budgets::Budget;
 use super::limits::CallLimits;
 use super::routing::Strategy;
 use super::rules::Priority;
@@ -22,6 +23,8 @@ pub struct LevelRules<'f> {
     pub addresses: &'f [String],
     pub tier: Option<&'f str>,
     pub limits: &'f CallLimits,
+    pub budget: Option<&'f Budget>,
+    pub budgets: &'f [Budget],
     pub tags: &'f BTreeMap<String, String>,
     pub metadata: &'f BTreeMap<String, String>,
     pub expires: Option<Moment>,
@@ -57,6 +60,12 @@ macro_rules! level {
             /// How much its calls may take, beside what other levels let them.
             #[serde(skip_serializing_if = "is_default")]
             pub limits: CallLimits,
+            /// How much its calls may cost, beside what other levels let them.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub budget: Option<Budget>,
+            /// The same, where there are several: of different periods, or zones.
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            pub budgets: Vec<Budget>,
             /// Kept with every call's usage and cost; where several levels say the same tag, the nearest to the call counts.
             #[serde(skip_serializing_if = "BTreeMap::is_empty")]
             pub tags: BTreeMap<String, String>,
@@ -81,6 +90,8 @@ macro_rules! level {
                     addresses: &self.addresses,
                     tier: self.tier.as_deref(),
                     limits: &self.limits,
+                    budget: self.budget.as_ref(),
+                    budgets: &self.budgets,
                     tags: &self.tags,
                     metadata: &self.metadata,
                     expires: self.expires,

@@ -56,7 +56,7 @@ fn a_tier_holds_for_the_whole_call_above_its_length() {
     assert_eq!(cost(200_000), 200_000 * 3_000 + 10 * 15_000, "up to and with the length, the plain rates hold");
     assert_eq!(cost(200_001), 200_001 * 6_000 + 10 * 22_000);
     assert_eq!(cost(500_001), 500_001 * 9_000 + 10 * 30_000);
-    assert_eq!(price.worst_case(200_001, 10), 200_001 * 6_000 + 10 * 22_000);
+    assert_eq!(price.worst_case(&Extent::any(200_001, 10)), 200_001 * 6_000 + 10 * 22_000);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn it_saturates() {
     let price = Price { rates: all, ..Price::default() };
     let usage = Usage { input: u64::MAX, output: u64::MAX, searches: u64::MAX, ..Usage::default() };
     assert_eq!(price.cost(&usage), u64::MAX);
-    assert_eq!(price.worst_case(u64::MAX, u64::MAX), u64::MAX);
+    assert_eq!(price.worst_case(&Extent::any(u64::MAX, u64::MAX)), u64::MAX);
     assert_eq!(convert(u64::MAX, u64::MAX), u64::MAX);
 }
 
@@ -261,14 +261,17 @@ proptest! {
     fn no_call_costs_more_than_its_reservation(
         price in prices(), usage in usages(500), spare in (0..500u64, 0..500u64),
     ) {
-        let usage = Usage { searches: 0, ..usage };
-        prop_assert!(price.cost(&usage) <= price.worst_case(usage.input + spare.0, usage.output + spare.1));
+        let most = Extent { searches: usage.searches, ..Extent::any(usage.input + spare.0, usage.output + spare.1) };
+        prop_assert!(price.cost(&usage) <= price.worst_case(&most));
+        let plain = Usage { input: usage.input, output: usage.output, ..Usage::default() };
+        let text = Extent { input: usage.input, output: usage.output, ..Extent::default() };
+        prop_assert!(price.cost(&plain) <= price.worst_case(&text));
     }
 
     #[test]
     fn any_counts_have_a_cost(price in prices(), usage in usages(u64::MAX)) {
         price.cost(&usage);
-        price.worst_case(usage.input, usage.output);
+        price.worst_case(&Extent::any(usage.input, usage.output));
     }
 
     #[test]

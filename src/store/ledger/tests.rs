@@ -1,6 +1,7 @@
 use super::*;
 use crate::exchange::record::{Id, Intent, Settlement};
 use crate::ir::Usage;
+use crate::policy::budget::Span;
 
 fn intent(n: u128, key: &str) -> Intent<'_> {
     Intent {
@@ -143,4 +144,46 @@ fn reading_alone_sees_what_another_process_drained() {
     assert!(reader.flush(Duration::ZERO));
     let newest: Vec<_> = reader.recent(2).unwrap().iter().map(|row| row.intent.attempt.0).collect();
     assert_eq!(newest, [3, 2]);
+}
+
+#[test]
+fn what_a_level_spent_is_a_fold_over_its_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, ledger) = opened(dir.path());
+    let at = 1_700_000_000_000;
+    let row = |n: u128, key: &'static str, team: &'static str, reserve| Intent {
+        team: team.into(),
+        reserve,
+        ..intent(n, key)
+    };
+    for (n, key, team, reserve, cost) in [
+        (1, "a", "t", 50, Some(7)),
+        (2, "a", "t", 50, None),
+        (3, "b", "t", 50, Some(u64::MAX / 2)),
+        (4, "b", "", 9, Some(1)),
+    ] {
+        journal.append_intent(&row(n, key, team, reserve)).unwrap();
+        if let Some(cost) = cost {
+            journal.append_settlement(&settlement(n, cost)).unwrap();
+        }
+    }
+    assert!(ledger.flush(Duration::from_secs(10)));
+    let span = Span { from: at, to: at + 1_000 };
+    let of = |kind: &str, since| ledger.spent(kind, span, since, u64::MAX).unwrap();
+    let keys = of("key", 0);
+    assert_eq!(keys["a"], Spent { all: 57, others: 0 }, "what is open counts at its reserve");
+    assert_eq!(keys["b"], Spent { all: u128::from(u64::MAX / 2) + 1, others: 0 });
+    let teams = of("team", u64::MAX);
+    assert_eq!(teams.len(), 1, "no team is none");
+    assert_eq!(teams["t"], Spent { all: u128::from(u64::MAX / 2) + 57, others: u128::from(u64::MAX / 2) + 57 });
+    assert!(of("nonsense", 0).is_empty());
+    assert!(ledger.spent("key", Span { from: at + 1_000, to: u64::MAX }, 0, 0).unwrap().is_empty());
+    assert_eq!(ledger.foreign().unwrap(), Foreign::default());
+    ledger.stop();
+    drop((journal, ledger));
+
+    let (_journal, ledger) = opened(dir.path());
+    assert!(ledger.flush(Duration::from_secs(10)));
+    let keys = ledger.spent("key", span, 0, 0).unwrap();
+    assert_eq!(keys["a"], Spent { all: 57, others: 57 }, "another process's");
 }

@@ -24,12 +24,17 @@
 //! | A-24 to A-26, A-28 | `health` | |
 //! | B-1 to B-12 | `clients` | B-3: a half-close is taken for a close; B-7: replay by key is the provider's to offer |
 //! | B-13 | none | there is no realtime endpoint yet |
+//! | G-1, G-2, G-4 to G-6, G-10 to G-12 | `budgets` | |
+//! | G-3 | none | end users that nobody has named have no budgets of their own |
+//! | G-8 | unit | `policy::budget::window`: no clock of a whole process is moved |
+//! | G-9 | replay | `g09_no_reserve_is_below_the_truth`, over the recordings |
 //!
 //! What costs time by its number of calls is scaled by `PORTOLAN_FAULTS`; each test prints how many there were. Zero of
 //! N stands for at most 3/N (at 95 %).
 
 mod answer;
 mod books;
+mod budgets;
 mod case;
 mod clients;
 mod connect;

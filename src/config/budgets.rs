@@ -1,0 +1,156 @@
+//! Budgets as they are written, made ready for calls.
+//!
+//! Checking and making are apart, as in [`tenancy`](super::tenancy): levels are also made long after the file was read.
+
+use std::sync::Arc;
+
+use super::build::Build;
+use super::file;
+use super::problem::Route;
+use super::snapshot::Currency;
+use super::value::zone;
+use crate::policy::budget::{Budget, Degrade, Level, Period, Spendings, Window};
+use crate::policy::limit::States;
+use crate::policy::price::{Nano, cost_decimal};
+
+/// Parts that are told of where nothing is written.
+const ALERTS: [u32; 3] = [50, 80, 100];
+/// Most budgets of one level.
+const MOST: usize = 8;
+/// Most parts of one budget that are told of.
+const MOST_ALERTS: usize = 16;
+/// Millionths of a unit.
+const MICRO: u128 = 1_000_000;
+
+/// What limits and budgets are made with.
+#[derive(Clone, Debug, Default)]
+pub struct Ground {
+    /// What is spent. Outlives them.
+    pub spendings: Arc<Spendings>,
+    pub currencies: Vec<Currency>,
+    /// What was taken of limits. Outlives them.
+    pub limits: Arc<States>,
+}
+
+impl Ground {
+    /// The budgets of a level, in an order that all snapshots share. What makes no sense is taken as not written.
+    pub fn budgets<'f>(
+        &self,
+        kind: &'static str,
+        id: &str,
+        written: impl Iterator<Item = &'f file::Budget>,
+    ) -> Box<[Budget]> {
+        let level = Level { kind, id: id.to_owned() };
+        let mut made: Vec<(String, Budget)> = written
+            .filter_map(|written| {
+                let budget = self.budget(&level, written)?;
+                Some((budget.spending.name(), budget))
+            })
+            .collect();
+        made.sort_by(|(one, _), (other, _)| one.cmp(other));
+        made.dedup_by(|(one, _), (other, _)| one == other);
+        made.into_iter().map(|(_, budget)| budget).collect()
+    }
+
+    fn budget(&self, level: &Level, written: &file::Budget) -> Option<Budget> {
+        let (amount, code) = amount(written)?;
+        let zone_name = written.time_zone.as_deref().unwrap_or("UTC");
+        let period = match written.per {
+            file::BudgetPer::Day => Period::Day,
+            file::BudgetPer::Week => Period::Week,
+            file::BudgetPer::Month => Period::Month,
+            file::BudgetPer::Total => Period::Total,
+        };
+        let window = Window { period, zone: zone(zone_name).ok()?, zone_name: zone_name.to_owned() };
+        let mut alerts = written.alerts.clone().unwrap_or_else(|| ALERTS.to_vec());
+        alerts.sort_unstable();
+        alerts.dedup();
+        let degrade = written.degrade.as_ref().map(|degrade| {
+            let mut to: Vec<(String, String)> = degrade.to.clone().into_iter().collect();
+            // A name before the patterns that fit it too, and longer patterns before shorter ones.
+            to.sort_by_key(|(from, _)| (from.contains('*'), std::cmp::Reverse(from.len())));
+            Degrade { above: degrade.above, to: to.into() }
+        });
+        Some(Budget {
+            limit: self.dollars(amount, code)?,
+            written: format!("{} {}", cost_decimal(amount), code.to_uppercase()),
+            hard: written.hard.unwrap_or(true),
+            alerts: alerts.into(),
+            degrade,
+            spending: self.spendings.of(level, &window),
+        })
+    }
+
+    /// Nano-dollars of an amount, never more than it is worth.
+    fn dollars(&self, amount: Nano, code: &str) -> Option<Nano> {
+        if code == "usd" {
+            return Some(amount);
+        }
+        let currency = self.currencies.iter().find(|currency| currency.code == code)?;
+        let rate = u128::from(currency.per_usd_micro);
+        Nano::try_from((u128::from(amount) * MICRO).checked_div(rate)?).ok()
+    }
+}
+
+/// The amount of a budget and its currency.
+fn amount(written: &file::Budget) -> Option<(Nano, &str)> {
+    match (written.usd, written.amount) {
+        (Some(usd), None) if written.currency.is_none() => Some((usd.0, "usd")),
+        (None, Some(amount)) => Some((amount.0, written.currency.as_deref().unwrap_or("usd"))),
+        _ => None,
+    }
+}
+
+impl Build<'_> {
+    /// The budgets of a level, checked.
+    pub(super) fn budgets(&mut self, one: Option<&file::Budget>, several: &[file::Budget], route: &Route) {
+        if one.is_some() && !several.is_empty() {
+            self.wrong(&route.key("budget"), "there are `budgets` too: write it there");
+        }
+        if several.len() > MOST {
+            self.wrong(&route.key("budgets"), format!("{MOST} budgets at most"));
+        }
+        let several = several.iter().enumerate().map(|(number, budget)| (budget, route.key("budgets").index(number)));
+        let mut seen: Vec<(file::BudgetPer, &str)> = Vec::new();
+        for (budget, route) in one.map(|budget| (budget, route.key("budget"))).into_iter().chain(several) {
+            self.budget(budget, &route);
+            let window = (budget.per, budget.time_zone.as_deref().unwrap_or("UTC"));
+            if seen.contains(&window) {
+                self.wrong(&route, "another budget here has the same period and zone: keep one");
+            }
+            seen.push(window);
+        }
+    }
+
+    fn budget(&mut self, written: &file::Budget, route: &Route) {
+        match amount(written) {
+            None => self.wrong(route, "write how much: `usd: 20`, or `amount: 20` with `currency: eur`"),
+            Some((amount, code)) if self.ground.dollars(amount, code).is_none() => {
+                let message = format!("there is no rate for `{code}` under `currencies`: add it there, or write usd");
+                self.wrong(&route.key("currency"), message);
+            }
+            Some(_) => {}
+        }
+        if let Some(Err(told)) = written.time_zone.as_deref().map(zone) {
+            self.wrong(&route.key("time_zone"), told);
+        }
+        if written.alerts.as_ref().is_some_and(|alerts| alerts.len() > MOST_ALERTS) {
+            self.wrong(&route.key("alerts"), format!("{MOST_ALERTS} of them at most"));
+        }
+        if let Some(degrade) = &written.degrade {
+            if degrade.to.is_empty() {
+                self.wrong(&route.key("degrade").key("to"), "write which model serves instead of which");
+                return;
+            }
+            let route = route.key("degrade").key("to");
+            let names: Vec<String> = degrade.to.keys().cloned().collect();
+            self.patterns(&names, &route);
+            for (from, to) in &degrade.to {
+                if !self.known.model(to) && !to.contains('/') {
+                    let hint = super::problem::did_you_mean(to, self.known.models.iter().map(String::as_str));
+                    self.wrong(&route.key(from), format!("there is no model `{to}`.{hint}"));
+                }
+            }
+        }
+    }
+}
