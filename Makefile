@@ -11,7 +11,7 @@ export PORTOLAN_RECORDINGS := $(RECORDINGS)
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
 RELEASE := $(TARGET_DIR)/release/portolan
 
-.PHONY: help run build release test unit gateway faults sdk-test replay lint bench loadtest simulate races deny fuzz system python node clean
+.PHONY: help run build release test unit gateway faults sdk-test replay lint authz bench loadtest simulate races deny fuzz system python node clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -25,7 +25,7 @@ release: system ## build the release binary
 build: system ## build the debug binary
 	$(CARGO) build --locked -j$(JOBS)
 
-test: system lint unit gateway faults replay sdk-test ## everything: set-up, lint, unit, integration, faults, replay, SDKs
+test: system lint unit gateway faults authz replay sdk-test ## everything: set-up, lint, unit, integration, faults, replay, SDKs
 
 lint: system ## formatting and clippy
 	$(CARGO) fmt --check
@@ -36,7 +36,7 @@ unit: system ## unit, golden and property tests, the floors, the allocation coun
 	$(CARGO) test --locked -j$(JOBS) --doc
 
 gateway: system ## the real binary against scripted providers
-	$(CARGO) test --locked -j$(JOBS) --test gateway -- --skip faults::
+	$(CARGO) test --locked -j$(JOBS) --test gateway -- --skip faults:: --skip authz::
 
 faults: system ## what providers and callers do wrong, case by case (PORTOLAN_FAULTS=5: five times as often)
 	@mkdir -p $(TARGET_DIR)
@@ -47,6 +47,21 @@ faults: system ## what providers and callers do wrong, case by case (PORTOLAN_FA
 	awk '/^test faults::/ { bad = !/ ok$$/; if (/::failover::/) part[bad]++; sum[bad]++ } \
 	  END { printf "failover: %d passed, %d failed\nfaults: %d passed, %d failed\n", part[0], part[1], sum[0], sum[1]; \
 	    exit sum[1] > 0 || sum[0] == 0 }' $(TARGET_DIR)/faults.log
+
+authz: build tests/authz/.venv/installed ## who may do what on the admin port: every route, role and tenant; then schemathesis (AUTHZ_EXAMPLES=n each)
+	@mkdir -p $(TARGET_DIR)
+	set -o pipefail; $(CARGO) test --locked -j$(JOBS) --test gateway -- authz:: --nocapture | tee $(TARGET_DIR)/authz.log
+	tests/authz/run $(TARGET_DIR)/debug/portolan
+	@grep -E '^authz: ' $(TARGET_DIR)/authz.log | tail -n 1
+
+tests/authz/.venv/installed: tests/authz/requirements.txt
+	@if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then \
+	  if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO=sudo; fi; \
+	  $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv python3-pip; \
+	fi
+	python3 -m venv tests/authz/.venv
+	tests/authz/.venv/bin/pip install -q --disable-pip-version-check -r tests/authz/requirements.txt
+	touch $@
 
 replay: system ## recorded provider traffic through the dialects and the binary (PORTOLAN_RECORDINGS names the folder)
 	@mkdir -p $(TARGET_DIR)
@@ -116,4 +131,4 @@ fuzz: ## fuzz each framing and each dialect's decoders for FUZZ_SECONDS (needs a
 
 clean: ## remove what the builds and tests made
 	$(CARGO) clean
-	rm -rf tests/sdk/.venv tests/sdk/node_modules
+	rm -rf tests/sdk/.venv tests/sdk/node_modules tests/authz/.venv

@@ -7,6 +7,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use portolan::config::directory::Directory;
 use portolan::config::file::{CallLimits, Key, ShortLimits};
 use portolan::config::{self, Snapshot};
 use portolan::exchange::record::{Id, Intent, Settlement};
@@ -59,6 +60,8 @@ fn govern(criterion: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
     let journal = Journal::open(dir.path()).unwrap();
     let usage = Usage { input: 812, output: 344, ..Usage::default() };
+    // None is stored: all are the file's (`benches/directory.rs` has the others).
+    let directory = Directory::new(Arc::new(config::from_text(TREE, &|_| None).unwrap()));
     let mut group = criterion.benchmark_group("governance");
     for count in [10, 1_000, 1_000_000] {
         let before = resident();
@@ -71,7 +74,7 @@ fn govern(criterion: &mut Criterion) {
             clock += 5;
             let now = Moment { mono: clock, unix_ms: 1_795_219_200_000 + clock / 1_000 };
             let secret = secrets.get(dice.usize(..secrets.len())).map(String::as_str);
-            let key = admit(&snapshot, secret, now.unix_ms / 1_000).unwrap();
+            let key = admit(&snapshot, &directory, secret, now.unix_ms / 1_000).unwrap();
             permit(&key, None, None).unwrap();
             let ask = Ask {
                 requests: 1,

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::config::Snapshot;
 
 #[expect(clippy::print_stderr, reason = "this is the command line speaking to the person who started it")]
-pub fn say(snapshot: &Snapshot, file: &Path) {
+pub fn say(snapshot: &Snapshot, file: &Path, stored: usize, first: Option<&str>) {
     let listen: Vec<_> = snapshot.listen.iter().map(|address| format!("http://{address}")).collect();
     eprintln!("portolan {} with {} (version {})", env!("CARGO_PKG_VERSION"), file.display(), snapshot.version);
     eprintln!("  serving    {}", listen.join(", "));
@@ -27,5 +27,11 @@ pub fn say(snapshot: &Snapshot, file: &Path) {
     for remark in &snapshot.index.remarks {
         eprintln!("  note       {remark}");
     }
-    eprintln!("  ready      {} models, {} keys", snapshot.models.len(), snapshot.keys.len());
+    if let Some(token) = first {
+        eprintln!("  token      {token}");
+        eprintln!(
+            "             (the first administrator's, an owner; shown only now: make others with `portolan tokens create`)"
+        );
+    }
+    eprintln!("  ready      {} models, {} keys", snapshot.models.len(), snapshot.keys.len() + stored);
 }

@@ -6,16 +6,9 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use crate::admin::secret::{self, Random};
 use crate::config::hex;
 use crate::policy::auth;
-
-const PREFIX: &str = "pk-";
-const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// 62^43 is a little more than 2^256.
-const LENGTH: usize = 43;
-
-/// Fills bytes with randomness.
-pub type Random<'r> = &'r mut dyn FnMut(&mut [u8]) -> io::Result<()>;
 
 /// Prints the secret and its row to `out`, and what to do with them to `err`.
 ///
@@ -28,7 +21,7 @@ pub fn new(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<ExitCode> {
-    let secret = secret(random)?;
+    let secret = secret::make("pk-", secret::LENGTH, random)?;
     let digest = auth::digest(&secret).ok_or_else(|| io::Error::other("no secret was made"))?;
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let models: Vec<String> = models.iter().map(|model| quoted(model)).collect();
@@ -42,19 +35,6 @@ pub fn new(
         models.join(", ")
     )?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// A new secret. Bytes that would make some digits likelier than others are thrown away.
-fn secret(random: Random<'_>) -> io::Result<String> {
-    let mut secret = PREFIX.to_owned();
-    let mut bytes = [0; 64];
-    while secret.len() < PREFIX.len() + LENGTH {
-        random(&mut bytes)?;
-        let fair = bytes.iter().filter(|byte| **byte < 248).filter_map(|byte| DIGITS.get(usize::from(byte % 62)));
-        let missing = PREFIX.len() + LENGTH - secret.len();
-        secret.extend(fair.take(missing).map(|digit| char::from(*digit)));
-    }
-    Ok(secret)
 }
 
 #[cfg(test)]
@@ -75,19 +55,5 @@ mod tests {
         assert_eq!(key.id, "ci");
         assert!(key.may_use("gpt-5") && !key.may_use("claude"));
         assert!(snapshot.key("pk-other").is_none());
-    }
-
-    #[test]
-    fn unfair_bytes_are_thrown_away() {
-        let mut next = 0u8;
-        let mut random = |bytes: &mut [u8]| {
-            bytes.fill_with(|| {
-                next = next.wrapping_add(1);
-                if next.is_multiple_of(2) { 255 } else { 61 }
-            });
-            Ok(())
-        };
-        assert_eq!(secret(&mut random).unwrap(), format!("pk-{}", "z".repeat(43)));
-        assert!(secret(&mut |_| Err(io::Error::other("none"))).is_err());
     }
 }

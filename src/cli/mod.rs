@@ -9,7 +9,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::Outside;
+use crate::policy::tenancy::Kind;
 
+mod admin_token;
+pub mod administer;
+mod api;
 pub mod check;
 mod greeting;
 pub mod keys;
@@ -82,20 +86,25 @@ pub enum Command {
     Schema,
     /// Callers' keys.
     #[command(subcommand)]
-    Keys(Keys),
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Keys {
-    /// Make a key: print its secret, once, and the row for the configuration.
-    New {
-        /// Names the key in logs, metrics and usage.
-        #[arg(long, default_value = "new")]
-        id: String,
-        /// Names it may use, with * for any text.
-        #[arg(long, num_args = 1.., value_delimiter = ',', default_value = "*")]
-        models: Vec<String>,
-    },
+    Keys(administer::Keys),
+    /// What keys belong to.
+    #[command(subcommand)]
+    Projects(administer::Levels),
+    /// What projects and users belong to.
+    #[command(subcommand)]
+    Teams(administer::Levels),
+    /// Whom keys are for.
+    #[command(subcommand)]
+    Users(administer::Levels),
+    /// What teams belong to.
+    #[command(subcommand)]
+    Organisations(administer::Levels),
+    /// Administrators' tokens.
+    #[command(subcommand)]
+    Tokens(administer::Tokens),
+    /// The log of changes.
+    #[command(subcommand)]
+    Audit(administer::Audit),
 }
 
 /// Runs the command line of this process.
@@ -116,17 +125,21 @@ pub fn main() -> ExitCode {
             return run::command(&config, upgrade);
         }
         Command::Usage { config, asked, json } => usage::run(&config, &asked, json, &mut out, &mut err),
-        Command::Targets { config, json } => targets::run(&config, json, &mut out, &mut err),
+        Command::Targets { config, json } => targets::run(&config, json, token(), &mut out, &mut err),
         Command::Route { config, asked } => {
             let outside = Outside { read: &read_or_given, ..outside() };
             route::run(&config, &asked, (&outside, &load::catalogue(), now()), &mut out, &mut err)
         }
         Command::Schema => schema::run(&mut out),
-        Command::Keys(Keys::New { id, models }) => {
-            let mut random =
-                |bytes: &mut [u8]| getrandom::fill(bytes).map_err(|error| std::io::Error::other(error.to_string()));
-            keys::new(&id, &models, &mut random, &mut out, &mut err)
+        Command::Keys(command) => administer::keys(&command, &mut screen(&mut out, &mut err)),
+        Command::Projects(command) => administer::levels(Kind::Project, &command, &mut screen(&mut out, &mut err)),
+        Command::Teams(command) => administer::levels(Kind::Team, &command, &mut screen(&mut out, &mut err)),
+        Command::Users(command) => administer::levels(Kind::User, &command, &mut screen(&mut out, &mut err)),
+        Command::Organisations(command) => {
+            administer::levels(Kind::Organisation, &command, &mut screen(&mut out, &mut err))
         }
+        Command::Tokens(command) => administer::tokens(&command, &mut screen(&mut out, &mut err)),
+        Command::Audit(command) => administer::audit(&command, &mut screen(&mut out, &mut err)),
     };
     finish(done, &mut err)
 }
@@ -135,6 +148,16 @@ pub fn main() -> ExitCode {
 fn now() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Where the commands that ask a gateway write.
+fn screen<'s>(out: &'s mut dyn Write, err: &'s mut dyn Write) -> administer::Screen<'s> {
+    administer::Screen { out, err, token: token() }
+}
+
+/// The administrator's token that the command line shows.
+fn token() -> String {
+    std::env::var("PORTOLAN_ADMIN_TOKEN").unwrap_or_default()
 }
 
 /// The environment and the files of this process.
@@ -174,7 +197,7 @@ mod tests {
         Arguments::command().debug_assert();
         let parsed =
             Arguments::try_parse_from(["portolan", "keys", "new", "--id", "ci", "--models", "gpt-*,claude-*"]).unwrap();
-        let Command::Keys(Keys::New { id, models }) = parsed.command else { panic!("keys new") };
+        let Command::Keys(administer::Keys::New { id, models }) = parsed.command else { panic!("keys new") };
         assert_eq!((id.as_str(), models.len()), ("ci", 2));
     }
 }

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use pingora::listeners::TcpSocketOptions;
@@ -20,14 +20,16 @@ use pingora::services::listening::Service;
 use super::load;
 use crate::admin::{Admin, View};
 use crate::config::Snapshot;
-use crate::policy::Live;
+use crate::config::directory::Directory;
 use crate::policy::route::Gate;
+use crate::policy::{Live, Moment};
 use crate::proxy::budgets::{self, Keeper};
 use crate::proxy::heartbeat::Prober;
 use crate::proxy::tokens::Refresher;
-use crate::proxy::upkeep::{Drain, Reloader, Resolver, Retention, Source};
+use crate::proxy::upkeep::{Drain, Following, Reloader, Resolver, Retention, Source};
 use crate::proxy::{Gateway, Shared};
 use crate::sandbox;
+use crate::store::directory::{Follower, Sqlite};
 use crate::store::journal::Journal;
 use crate::store::ledger::Ledger;
 use crate::store::responses::Responses;
@@ -70,7 +72,13 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
         vec![format!("the kept responses in {} cannot be opened: {error}", snapshot.state_dir.display())]
     })?;
     let responses = Arc::new(responses);
-    let shared = Shared::new(snapshot.clone(), live.clone(), journal, Arc::new(ledger), responses, metrics);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let now = u64::try_from(now).unwrap_or(u64::MAX);
+    let given = super::admin_token::given(&super::outside()).map_err(|message| vec![message])?;
+    let (follower, first) = register(&snapshot, given.is_some(), now)?;
+    let directory = follower.directory.clone();
+    let shared =
+        Shared::new(snapshot.clone(), live.clone(), directory.clone(), journal, Arc::new(ledger), responses, metrics);
 
     // Before anybody is listened to: no budget is forgotten for a moment.
     budgets::restore(&shared);
@@ -103,12 +111,23 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
     }
     server.add_service(data);
 
-    let mut admin = Service::new("admin".to_owned(), Admin::new(Arc::new(Window(shared.clone()))));
+    let mut admin = Service::new(
+        "admin".to_owned(),
+        Admin::new(
+            Arc::new(Window(shared.clone())),
+            directory.clone(),
+            follower.clone(),
+            shared.ledger.clone(),
+            snapshot.admin,
+            given,
+        ),
+    );
     admin.threads = Some(1);
     admin.add_tcp(&snapshot.admin.to_string());
     server.add_service(admin);
 
     server.add_service(background_service("drain", Drain { shared: shared.clone() }));
+    server.add_service(background_service("following", Following { shared: shared.clone(), follower }));
     server.add_service(background_service("retention", Retention { shared: shared.clone() }));
     server.add_service(background_service("resolver", Resolver { shared: shared.clone() }));
     server.add_service(background_service("tokens", Refresher { shared: shared.clone() }));
@@ -122,10 +141,31 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
             .map_err(|error| vec![format!("the sandbox cannot listen on {address}: {error}")])?;
         server.add_service(background_service("sandbox", Sandbox { listener: std::sync::Mutex::new(Some(listener)) }));
     }
-    super::greeting::say(&snapshot, file);
+    super::greeting::say(&snapshot, file, directory.len(), first.as_deref());
     // What it holds is given up when another one is in force.
     drop(snapshot);
     server.run_forever()
+}
+
+/// Opens what is stored of keys and administrators, reads it, and makes the first administrator's token where there is
+/// none: the second value, to be shown.
+fn register(snapshot: &Arc<Snapshot>, given: bool, now: u64) -> Result<(Arc<Follower>, Option<String>), Vec<String>> {
+    let fail = |what: &dyn std::fmt::Display| {
+        vec![format!("the register of keys in {} cannot be used: {what}", snapshot.state_dir.display())]
+    };
+    let (register, aside) = Sqlite::open(&snapshot.state_dir, now / 1_000).map_err(|error| fail(&error))?;
+    if let Some(aside) = aside {
+        tracing::error!(
+            aside = %aside.display(),
+            "the register of keys was damaged: it was moved aside, and its keys are refused until a good copy is put back"
+        );
+    }
+    let first =
+        if given { None } else { super::admin_token::bootstrap(&register, now).map_err(|error| fail(&error))? };
+    let directory = Arc::new(Directory::new(snapshot.clone()));
+    let follower = Arc::new(Follower::new(Arc::new(register), directory));
+    follower.catch_up(now / 1_000).map_err(|error| fail(&error))?;
+    Ok((follower, first))
 }
 
 /// What the kernel does about a caller whose machine has vanished: two minutes of silence end its connection.
@@ -240,6 +280,14 @@ impl View for Window {
         // As `x-portolan-request-id` has it.
         let digits: String = id.chars().filter(|c| *c != '-').take(33).collect();
         explanations.find(u128::from_str_radix(&digits, 16).ok()?)
+    }
+
+    fn now(&self) -> Moment {
+        self.0.now()
+    }
+
+    fn new_id(&self) -> String {
+        self.0.new_id(self.0.now()).to_string()
     }
 
     fn ready(&self) -> Result<(), &'static str> {

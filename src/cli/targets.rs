@@ -1,13 +1,12 @@
 //! A target's state: as `/admin/targets` shows it, and `portolan targets`, which asks a running gateway for it.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use serde_json::Value;
 
+use super::api::Api;
 use super::load;
 use crate::config::snapshot::{Beat, PricedTarget};
 use crate::policy::Moment;
@@ -15,51 +14,26 @@ use crate::policy::price::cost_decimal;
 use crate::policy::route::Gate;
 use crate::wire::writer::Object;
 
-/// For the gateway's answer, connection included.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Largest answer.
-const BYTES: u64 = 64 << 20;
-
 /// Prints the state of a running gateway's targets.
 ///
 /// # Errors
 /// The output cannot be written.
-pub fn run(file: &Path, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<ExitCode> {
+pub fn run(file: &Path, json: bool, token: String, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<ExitCode> {
     let Some(snapshot) = load::or_tell(file, err)? else { return Ok(ExitCode::FAILURE) };
-    let admin = snapshot.admin;
-    let body = match ask(admin) {
-        Ok(body) => body,
-        Err(error) => {
-            writeln!(err, "portolan: no gateway answers on {admin}: {error}")?;
+    let api = Api { address: snapshot.admin, token };
+    let state = match api.ask("GET", "/admin/targets", None) {
+        Ok(state) => state,
+        Err(failure) => {
+            writeln!(err, "portolan: {failure}")?;
             return Ok(ExitCode::FAILURE);
         }
     };
     if json {
-        writeln!(out, "{body}")?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    match serde_json::from_str(&body) {
-        Ok(state) => table(&state, out)?,
-        Err(error) => {
-            writeln!(err, "portolan: what answers on {admin} is no gateway: {error}")?;
-            return Ok(ExitCode::FAILURE);
-        }
+        writeln!(out, "{state}")?
+    } else {
+        table(&state, out)?
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// What `/admin/targets` says.
-fn ask(admin: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET /admin/targets HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.take(BYTES).read_to_string(&mut answer)?;
-    match answer.split_once("\r\n\r\n") {
-        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
-        _ => Err(io::Error::other("it answers otherwise than a gateway's admin port")),
-    }
 }
 
 fn table(state: &Value, out: &mut dyn Write) -> io::Result<()> {

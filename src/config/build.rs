@@ -13,13 +13,13 @@ use crate::provider::Timeouts;
 use crate::wire::yaml::Node;
 
 use super::budgets::Ground;
-use super::file::{self, File, OneOrMany};
+use super::file::{self, Door, File, OneOrMany};
 use super::models::overridden;
 use super::problem::{Problem, Problems, Route};
 use super::providers::{Account, is_id};
 use super::routing::Routing;
 use super::snapshot::{
-    CostInBody, Currency, Explain, Index, Key, Ledger, Limits, Log, On, Retry, Rulebook, Snapshot, Unpriced,
+    CostInBody, Currency, Doors, Explain, Index, Key, Ledger, Limits, Log, On, Retry, Rulebook, Snapshot, Unpriced,
     tracing_level::Level,
 };
 use super::tenancy::Tenants;
@@ -108,13 +108,14 @@ impl Build<'_> {
         self.ground =
             Ground { spendings: self.live.spendings(), currencies: currencies.clone(), limits: self.live.limits() };
         let tenants = self.tenants(&file);
-        let keys = self.keys(&file, &tenants);
+        let keys = self.keys(&file, &tenants, &mut index);
         let anonymous = self.anonymous(&file, &tenants, &listen);
         let limits = self.limits(&file.limits);
         let explain = file.admin.as_ref().and_then(|admin| admin.explain.as_ref()).map(|written| Explain {
             calls: written.calls.unwrap_or(1_000),
             bytes: written.bytes.map_or(16 << 20, |size| size.0),
         });
+        let doors = self.doors(&file, admin);
         let state_dir = file.state_dir.unwrap_or_else(|| "/var/lib/portolan".to_owned());
         if state_dir.is_empty() {
             self.wrong(&Route::default().key("state_dir"), "write a directory, such as /var/lib/portolan");
@@ -126,6 +127,7 @@ impl Build<'_> {
             version,
             listen,
             admin,
+            doors,
             explain,
             state_dir: state_dir.into(),
             threads: file.threads,
@@ -268,7 +270,19 @@ impl Build<'_> {
         (listen, admin, sandbox)
     }
 
-    fn keys(&mut self, file: &File, tenants: &Tenants) -> HashMap<[u8; 32], Arc<Key>> {
+    /// What of the admin port needs no token.
+    fn doors(&mut self, file: &File, admin: SocketAddr) -> Doors {
+        let local = admin.ip().is_loopback();
+        let written = file.admin.as_ref().and_then(|admin| admin.open.as_ref());
+        if written.is_some_and(|open| !open.is_empty()) && !local {
+            let route = Route::default().key("admin").key("open");
+            self.remark(&route, "others than this machine can connect here, and see this without a token");
+        }
+        let open = |door: Door| written.map_or(local, |open| open.contains(&door));
+        Doors { metrics: open(Door::Metrics), targets: open(Door::Targets), requests: open(Door::Requests) }
+    }
+
+    fn keys(&mut self, file: &File, tenants: &Tenants, index: &mut Index) -> HashMap<[u8; 32], Arc<Key>> {
         let mut keys: HashMap<[u8; 32], Arc<Key>> = HashMap::new();
         let mut ids: BTreeSet<&str> = BTreeSet::new();
         let numbers = std::mem::take(&mut self.key_numbers);
@@ -282,6 +296,8 @@ impl Build<'_> {
                 self.wrong(&route.key("id"), format!("another key is called `{}`: take another id", key.id));
             }
             let made = self.key(key, file, tenants, &route);
+            let document = serde_json::to_string(&file::Key { secret_sha256: None, ..key.clone() });
+            index.keys.insert(key.id.clone(), document.unwrap_or_default().into());
             // That it is not there has been complained of by the schema.
             let Some(digest) = key.secret_sha256 else { continue };
             if let Some(other) = keys.insert(digest.0, Arc::new(made)) {

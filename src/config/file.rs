@@ -120,6 +120,21 @@ pub struct Admin {
     /// Keeps why the last calls went where they went, for GET /admin/requests/{id}: names, numbers and times, never what was
     /// said. Default: not at all.
     pub explain: Option<Explain>,
+    /// What of this port is shown to whoever can connect, without a token. Default: all of these where only this machine can
+    /// connect, none elsewhere.
+    pub open: Option<Vec<Door>>,
+}
+
+/// A part of the admin port that can be open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Door {
+    /// GET /metrics
+    Metrics,
+    /// GET /admin/targets
+    Targets,
+    /// GET /admin/requests/{id}
+    Requests,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -19,6 +19,8 @@ mod beside;
 mod budgets;
 mod build;
 mod classes;
+pub mod directory;
+pub mod document;
 pub mod file;
 mod health;
 mod limits;
@@ -33,9 +35,10 @@ pub mod secret;
 pub mod snapshot;
 pub mod tenancy;
 mod tiers;
-mod value;
+pub mod value;
 
 pub use problem::Problem;
+pub use providers::is_id;
 pub use snapshot::Snapshot;
 
 use problem::{Problems, Route};

@@ -3,7 +3,7 @@
 //! A request loads the snapshot once and keeps it. Counters, cooldowns and reservations are not in it, so a reload
 //! never forgives anything.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub version: String,
     pub listen: Vec<SocketAddr>,
     pub admin: SocketAddr,
+    /// What of the admin port needs no token.
+    pub doors: Doors,
     /// How much is kept of why calls went where they went; `None`: nothing.
     pub explain: Option<Explain>,
     /// Where journal and ledger live.
@@ -91,6 +93,14 @@ pub struct Ledger {
     pub zone: TimeZone,
 }
 
+/// What of the admin port is open to whoever can connect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Doors {
+    pub metrics: bool,
+    pub targets: bool,
+    pub requests: bool,
+}
+
 /// Bounds of what is kept of why calls went where they went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Explain {
@@ -110,6 +120,8 @@ pub struct Index {
     pub implicit: HashMap<String, Arc<Model>>,
     /// All models by folded name ([`Snapshot::model`]).
     pub folded: HashMap<String, Arc<Model>>,
+    /// The keys of the file by id, as JSON of what is written there but for the secret's digest.
+    pub keys: BTreeMap<String, Box<str>>,
     /// Nothing wrong, but worth telling the operator.
     pub remarks: Vec<Problem>,
     /// The file and what it includes: a change in one of them is a reason to reload.
@@ -144,9 +156,13 @@ impl Snapshot {
 
     /// The key of a secret, whatever its standing.
     pub fn key(&self, secret: &str) -> Option<&Arc<Key>> {
-        let digest = auth::digest(secret)?;
-        let (stored, key) = self.keys.get_key_value(&digest)?;
-        auth::same(stored, &digest).then_some(key)
+        self.key_of(&auth::digest(secret)?)
+    }
+
+    /// The same by the secret's digest.
+    pub fn key_of(&self, digest: &[u8; 32]) -> Option<&Arc<Key>> {
+        let (stored, key) = self.keys.get_key_value(digest)?;
+        auth::same(stored, digest).then_some(key)
     }
 }
 

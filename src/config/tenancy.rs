@@ -90,6 +90,74 @@ impl Tenants {
         &self.written
     }
 
+    /// These, and those that are stored beside them. What both have is as it is here. A stored one that belongs to something
+    /// which is not there (any more) lets nobody through: what that forbade is not known.
+    #[must_use]
+    pub fn and(&self, stored: Tenancy) -> Tenants {
+        let mut all = self.written.clone();
+        for (id, organisation) in stored.organisations {
+            all.organisations.entry(id).or_insert(organisation);
+        }
+        for (id, mut team) in stored.teams {
+            team.disabled |= team.organisation.as_ref().is_some_and(|above| !all.organisations.contains_key(above));
+            all.teams.entry(id).or_insert(team);
+        }
+        for (id, mut project) in stored.projects {
+            project.disabled |= project.team.as_ref().is_some_and(|above| !all.teams.contains_key(above));
+            all.projects.entry(id).or_insert(project);
+        }
+        for (id, mut user) in stored.users {
+            user.disabled |= user.team.as_ref().is_some_and(|above| !all.teams.contains_key(above));
+            all.users.entry(id).or_insert(user);
+        }
+        Tenants::new(all, self.tiers.clone(), self.homes.clone(), self.ground.clone())
+    }
+
+    /// Whether there is one above the keys.
+    pub fn has(&self, kind: Kind, id: &str) -> bool {
+        match kind {
+            Kind::Organisation => self.written.organisations.contains_key(id),
+            Kind::Team => self.written.teams.contains_key(id),
+            Kind::Project => self.written.projects.contains_key(id),
+            Kind::User => self.written.users.contains_key(id),
+            Kind::Key => false,
+        }
+    }
+
+    /// The projects, or the users, of a team.
+    pub fn below(&self, kind: Kind, team: &str) -> Vec<String> {
+        let own = |above: &Option<String>| above.as_deref() == Some(team);
+        let projects = self.written.projects.iter().filter(|(_, project)| own(&project.team)).map(|(id, _)| id);
+        let users = self.written.users.iter().filter(|(_, user)| own(&user.team)).map(|(id, _)| id);
+        match kind {
+            Kind::Project => projects.cloned().collect(),
+            Kind::User => users.cloned().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn tiers(&self) -> &BTreeMap<String, KeyTier> {
+        &self.tiers
+    }
+
+    pub(super) fn ground(&self) -> &Ground {
+        &self.ground
+    }
+
+    pub(super) fn homes(&self) -> &[String] {
+        &self.homes
+    }
+
+    /// The levels above a key, and the team and organisation that it counts for.
+    pub fn above(&self, written: &file::Key) -> (Vec<&Level>, Option<&str>, Option<&str>) {
+        let project = written.project.as_ref().and_then(|id| self.projects.get(id));
+        let user = written.user.as_ref().and_then(|id| self.users.get(id));
+        let Some(branch) = project.or(user) else { return (Vec::new(), None, None) };
+        let beside = user.filter(|_| project.is_some()).and_then(|user| user.levels.first());
+        let levels = beside.into_iter().chain(&branch.levels).map(|level| &**level).collect();
+        (levels, branch.team.as_deref(), branch.organisation.as_deref())
+    }
+
     /// A key as calls are held to it. What it names and nobody knows is taken as not written.
     pub fn key(&self, written: &file::Key) -> Key {
         let project = written.project.as_ref().and_then(|id| self.projects.get(id));
@@ -179,33 +247,42 @@ impl Build<'_> {
             users: file.users.clone(),
         };
         for (id, organisation) in &written.organisations {
-            self.named(id, file, &organisation.rules(), &root.key("organisations").key(id));
+            self.organisation(id, organisation, file, &root.key("organisations").key(id));
         }
         for (id, team) in &written.teams {
-            let route = root.key("teams").key(id);
-            self.named(id, file, &team.rules(), &route);
-            self.belongs(
-                team.organisation.as_deref(),
-                "organisations",
-                &written.organisations,
-                &route.key("organisation"),
-            );
+            self.team(id, team, file, &written, &root.key("teams").key(id));
         }
         for (id, project) in &written.projects {
-            let route = root.key("projects").key(id);
-            self.named(id, file, &project.rules(), &route);
-            self.belongs(project.team.as_deref(), "teams", &written.teams, &route.key("team"));
+            self.project(id, project, file, &written, &root.key("projects").key(id));
         }
         for (id, user) in &written.users {
-            let route = root.key("users").key(id);
-            self.named(id, file, &user.rules(), &route);
-            self.belongs(user.team.as_deref(), "teams", &written.teams, &route.key("team"));
-            if user.email.as_ref().is_some_and(|email| email.len() > 254 || !email.contains('@')) {
-                self.wrong(&route.key("email"), "write an address such as ann@example.com");
-            }
+            self.user(id, user, file, &written, &root.key("users").key(id));
         }
         let homes = self.routing.homes.iter().map(|(name, _)| name.clone()).collect();
         Tenants::new(written, file.tiers.clone(), homes, self.ground.clone())
+    }
+
+    pub(super) fn organisation(&mut self, id: &str, own: &file::Organisation, file: &File, route: &Route) {
+        self.named(id, file, &own.rules(), route);
+    }
+
+    pub(super) fn team(&mut self, id: &str, own: &file::Team, file: &File, written: &Tenancy, route: &Route) {
+        self.named(id, file, &own.rules(), route);
+        let organisation = own.organisation.as_deref();
+        self.belongs(organisation, "organisations", &written.organisations, &route.key("organisation"));
+    }
+
+    pub(super) fn project(&mut self, id: &str, own: &file::Project, file: &File, written: &Tenancy, route: &Route) {
+        self.named(id, file, &own.rules(), route);
+        self.belongs(own.team.as_deref(), "teams", &written.teams, &route.key("team"));
+    }
+
+    pub(super) fn user(&mut self, id: &str, own: &file::User, file: &File, written: &Tenancy, route: &Route) {
+        self.named(id, file, &own.rules(), route);
+        self.belongs(own.team.as_deref(), "teams", &written.teams, &route.key("team"));
+        if own.email.as_ref().is_some_and(|email| email.len() > 254 || !email.contains('@')) {
+            self.wrong(&route.key("email"), "write an address such as ann@example.com");
+        }
     }
 
     /// A key, checked but for its id and its secret.

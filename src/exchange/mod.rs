@@ -43,20 +43,31 @@ pub use relay::{Form, Relay, Sent, Terms};
 pub use resume::Resume;
 
 use crate::config::Snapshot;
+use crate::config::directory::Directory;
 use crate::config::snapshot::Key;
+use crate::policy::auth;
 use crate::policy::tenancy::{Function, Kind, Level, Standing};
 
-/// Who asks: finds the caller's key by the credential its SDK sent.
+/// Who asks: finds the caller's key by the credential its SDK sent, among those of the file, then among those that are stored.
 ///
 /// # Errors
 /// There is none, or it is not a key that may be used now (`now`: Unix seconds).
-pub fn admit(snapshot: &Snapshot, credential: Option<&str>, now: u64) -> Result<Arc<Key>, Refusal> {
+pub fn admit(
+    snapshot: &Snapshot,
+    directory: &Directory,
+    credential: Option<&str>,
+    now: u64,
+) -> Result<Arc<Key>, Refusal> {
     let key = match credential.filter(|secret| !secret.is_empty()) {
-        Some(secret) => snapshot.key(secret).ok_or(Refusal::BadKey)?,
-        None => snapshot.anonymous.as_ref().ok_or(Refusal::NoKey)?,
+        Some(secret) => {
+            let digest = auth::digest(secret).ok_or(Refusal::BadKey)?;
+            let of_file = snapshot.key_of(&digest).cloned();
+            of_file.or_else(|| directory.key(&digest)).ok_or(Refusal::BadKey)?
+        }
+        None => snapshot.anonymous.clone().ok_or(Refusal::NoKey)?,
     };
     match key.standing(now) {
-        Ok(()) => Ok(key.clone()),
+        Ok(()) => Ok(key),
         Err((Level { kind: Kind::Key, .. }, Standing::Expired)) => Err(Refusal::KeyExpired),
         Err((Level { kind: Kind::Key, .. }, _)) => Err(Refusal::KeyDisabled),
         Err((level, standing)) => Err(Refusal::TenantBarred {

@@ -13,6 +13,7 @@ pub mod queue;
 pub mod quota;
 pub mod ration;
 pub mod retry;
+pub mod role;
 pub mod route;
 pub mod rules;
 pub mod tenancy;

@@ -109,6 +109,11 @@ impl Network {
         Some(Network { prefix, bits })
     }
 
+    /// Whether it has nothing that the other one has not.
+    pub fn is_within(self, other: Network) -> bool {
+        self.bits >= other.bits && self.prefix & mask(other.bits) == other.prefix
+    }
+
     pub fn has(self, address: IpAddr) -> bool {
         number(address) & mask(self.bits) == self.prefix
     }

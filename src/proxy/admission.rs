@@ -81,8 +81,12 @@ async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<Refu
     let snapshot = ctx.served.snapshot.clone();
     let key = {
         let headers = &head.headers;
+        if headers.get_all(header::AUTHORIZATION).iter().nth(1).is_some() {
+            // Which one counts is not for us to guess.
+            return Err(Some(Refusal::BadKey));
+        }
         let secret = exchange::credential(&|name| text(headers, name), head.uri.query());
-        exchange::admit(&snapshot, secret, ctx.started.unix_ms / 1_000)?
+        exchange::admit(&snapshot, &ctx.shared.directory, secret, ctx.started.unix_ms / 1_000)?
     };
     let from = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
     exchange::permit(&key, route.operation.function(), from)?;

@@ -17,6 +17,7 @@ use super::side::Sides;
 use super::tokens::Holder;
 use super::waiting::Lines;
 use crate::config::Snapshot;
+use crate::config::directory::Directory;
 use crate::exchange::record::Id;
 use crate::policy::{Live, Moment};
 use crate::provider::Provider;
@@ -29,6 +30,8 @@ use crate::telemetry::{Explanations, Metrics};
 pub struct Shared {
     served: ArcSwap<Served>,
     pub live: Arc<Live>,
+    /// Keys that are stored, and whom they belong to.
+    pub directory: Arc<Directory>,
     pub journal: Arc<Journal>,
     pub ledger: Arc<Ledger>,
     pub responses: Arc<Responses>,
@@ -114,6 +117,7 @@ impl Shared {
     pub fn new(
         snapshot: Arc<Snapshot>,
         live: Arc<Live>,
+        directory: Arc<Directory>,
         journal: Arc<Journal>,
         ledger: Arc<Ledger>,
         responses: Arc<Responses>,
@@ -122,6 +126,7 @@ impl Shared {
         Arc::new(Shared {
             served: ArcSwap::from_pointee(Served::new(snapshot, None)),
             live,
+            directory,
             journal,
             ledger,
             responses,
@@ -145,6 +150,7 @@ impl Shared {
 
     /// Puts a new snapshot in place; calls in progress keep theirs.
     pub fn swap(&self, snapshot: Arc<Snapshot>) {
+        self.directory.rebase(snapshot.clone());
         let next = Served::new(snapshot, Some(&self.served.load()));
         self.served.store(Arc::new(next));
         self.live.forget(self.now());

@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use super::budgets;
 use super::state::Shared;
 use crate::config::Snapshot;
+use crate::store::directory::Follower;
 use crate::store::ledger::Keep;
 use crate::telemetry::events;
 
@@ -22,6 +23,8 @@ use crate::telemetry::events;
 const WATCH: Duration = Duration::from_secs(1);
 /// How often names are resolved again.
 const RESOLVE: Duration = Duration::from_secs(30);
+/// How often the register is asked whether it changed: what one process writes, the others hold to well within a second.
+const FOLLOW: Duration = Duration::from_millis(250);
 /// How often what is too old is deleted.
 const EXPIRE: Duration = Duration::from_secs(600);
 /// How often it is asked whose health check is due.
@@ -146,6 +149,45 @@ impl BackgroundService for Resolver {
             }
         }
     }
+}
+
+/// Keeps the directory as the register is, whoever changes it.
+pub struct Following {
+    pub shared: Arc<Shared>,
+    pub follower: Arc<Follower>,
+}
+
+#[async_trait]
+impl BackgroundService for Following {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut ticks = interval(FOLLOW);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut well = true;
+        loop {
+            tokio::select! {
+                // While the last calls are served keys go on being revoked.
+                () = gone(&mut shutdown) => return,
+                _ = ticks.tick() => {}
+            }
+            let (follower, now) = (self.follower.clone(), self.shared.now().unix_ms / 1_000);
+            match tokio::task::spawn_blocking(move || follower.catch_up(now)).await {
+                Ok(Ok(_)) if !well => {
+                    well = true;
+                    tracing::info!("the register of keys can be read again");
+                }
+                Ok(Err(error)) if well => {
+                    well = false;
+                    tracing::error!(%error, "the register of keys cannot be read: calls go on with what was read before");
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Never, unless nobody is left who could tell of an end.
+async fn gone(shutdown: &mut ShutdownWatch) {
+    while shutdown.changed().await.is_ok() {}
 }
 
 /// Deletes what is kept no longer.

@@ -3,6 +3,7 @@
 
 mod batch;
 mod books;
+pub mod directory;
 mod drain;
 mod fold;
 pub mod journal;

@@ -100,7 +100,7 @@ pub fn frames(text: &str) -> Vec<String> {
 
 /// Text of a request. A content length is added unless the headers have one or say `transfer-encoding`.
 pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    let mut text = format!("{method} {path} HTTP/1.1\r\nhost: portolan.test\r\n");
+    let mut text = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n");
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
     }

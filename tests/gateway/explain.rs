@@ -134,7 +134,7 @@ fn what_is_kept_is_bounded_and_unknown_ids_are_404() {
     for id in ["00000000-0000-7000-8000-000000000000", "x", "", "..%2f"] {
         let (status, told) = kept(&gateway, id);
         assert_eq!(status, 404, "{told}");
-        assert!(told["error"].is_string());
+        assert!(told["error"]["message"].is_string());
     }
     // Off, as it is where nothing is said of it.
     let gateway = Gateway::start(&config);
@@ -142,7 +142,7 @@ fn what_is_kept_is_bounded_and_unknown_ids_are_404() {
     gateway.settled(1);
     let (status, told) = kept(&gateway, got.header("x-portolan-request-id").unwrap());
     assert_eq!(status, 404);
-    assert!(told["error"].as_str().unwrap().contains("explain"), "{told}");
+    assert!(told["error"]["message"].as_str().unwrap().contains("explain"), "{told}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::client::{self, Response};
+use super::client::{self, Connection, Response};
 
 /// Secrets of the two callers that [`keys`] lets in.
 pub const SECRET: &str = "pk-test-Jb3vQ0cZr7Hn2LwXs9Ty";
@@ -124,7 +124,8 @@ impl Gateway {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the gateway ended at its start ({status}):\n{}", self.logs());
             }
-            let up = TcpStream::connect_timeout(&self.data, Duration::from_millis(200)).is_ok();
+            let connects = |to| TcpStream::connect_timeout(to, Duration::from_millis(200)).is_ok();
+            let up = connects(&self.data) && connects(&self.admin);
             if up && client::get(self.data, "/health/ready", &[("connection", "close")]).status == 200 {
                 return;
             }
@@ -215,6 +216,42 @@ impl Gateway {
         let bearer = format!("Bearer {SECRET}");
         let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
         client::request("POST", "/v1/chat/completions", &headers, body.to_string().as_bytes())
+    }
+
+    /// The token that the first start printed.
+    pub fn token(&self) -> String {
+        let logs = self.logs();
+        let shown = logs.split_whitespace().find(|word| word.starts_with("pa-"));
+        shown.unwrap_or_else(|| panic!("no token was printed:\n{logs}")).to_owned()
+    }
+
+    /// A request to the admin API with a token; an empty one sends none. A body of `null` is none.
+    #[track_caller]
+    pub fn admin(&self, token: &str, method: &str, path: &str, body: &Value) -> Response {
+        self.admin_with(token, method, path, &[], body)
+    }
+
+    #[track_caller]
+    pub fn admin_with(&self, token: &str, method: &str, path: &str, more: &[(&str, &str)], body: &Value) -> Response {
+        let bearer = format!("Bearer {token}");
+        let mut headers = vec![("connection", "close")];
+        if !token.is_empty() {
+            headers.push(("authorization", &bearer));
+        }
+        let text = if body.is_null() { String::new() } else { body.to_string() };
+        if !text.is_empty() {
+            headers.push(("content-type", "application/json"));
+        }
+        headers.extend_from_slice(more);
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/admin/v1/{path}") };
+        Connection::open(self.admin).exchange(&client::request(method, &path, &headers, text.as_bytes()))
+    }
+
+    /// The status of a chat completion with this secret.
+    pub fn status_of(&self, secret: &str, model: &str) -> u16 {
+        let bearer = format!("Bearer {secret}");
+        let headers = [("authorization", bearer.as_str()), ("connection", "close")];
+        client::post(self.data, "/v1/chat/completions", &headers, ask(model, "x").to_string()).status
     }
 
     /// The caller's own usage.

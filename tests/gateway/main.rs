@@ -5,7 +5,11 @@
 //! side and share no state. What they hold the gateway to is the contract: the README and the configuration reference.
 
 #[cfg(test)]
+mod administration;
+#[cfg(test)]
 mod answers;
+#[cfg(test)]
+mod authz;
 #[cfg(test)]
 mod budgets;
 #[cfg(test)]

@@ -28,6 +28,11 @@
 //! | G-3 | none | end users that nobody has named have no budgets of their own |
 //! | G-8 | unit | `policy::budget::window`: no clock of a whole process is moved |
 //! | G-9 | replay | `g09_no_reserve_is_below_the_truth`, over the recordings |
+//! | H-8 to H-10 | `tenants` | H-10: kills at random moments; a change that fails half way is a unit test of `store/directory` |
+//! | J-1 | `authz` (`make authz`) | the matrix, made of the router's table |
+//! | J-2 to J-6, J-8, J-9, J-12 to J-14 | `tenants` | J-2: keys, projects, users, teams, kept responses; there are no files, batches or threads yet. J-12: there are no cookies and no sessions |
+//! | J-7 | none | there is no cache of answers yet; calls that are joined (`dedup`) are told apart by their key first |
+//! | J-10 | none | the admin API has no call that takes a command, a file or an address |
 //!
 //! What costs time by its number of calls is scaled by `PORTOLAN_FAULTS`; each test prints how many there were. Zero of
 //! N stands for at most 3/N (at 95 %).
@@ -44,6 +49,7 @@ mod health;
 mod names;
 mod status;
 mod stream;
+mod tenants;
 mod tls;
 
 /// How often something is done in the cases that repeat one: `PORTOLAN_FAULTS` multiplies it, 1 where it is not set.
