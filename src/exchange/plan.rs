@@ -5,8 +5,10 @@
 //! every target fails is still tried rather than refused by us; then those that are known to lack something. Only what a
 //! provider has asked for itself, a time to be left alone, is kept to.
 
+mod beside;
 mod look;
 mod onward;
+mod reach;
 mod why;
 
 pub use look::{Look, Standing};
@@ -23,13 +25,10 @@ use crate::config::Snapshot;
 use crate::config::snapshot::{Key, Lacks, Model, PricedTarget, Retry};
 use crate::ir::Fault;
 use crate::policy::Moment;
-use crate::policy::coalesce::Coalesce;
 use crate::policy::price::{Extent, Nano};
 use crate::policy::queue::Urgency;
 use crate::policy::retry::Budget;
-use crate::policy::route::affinity::{By, Hash, draw};
-use crate::policy::route::hedge::{Hedge, Hedges};
-use crate::policy::route::shadow::{self, Shadow};
+use crate::policy::route::affinity::{By, draw};
 use crate::policy::route::{self, Ask, Cooling, Entry, Rules, Strategy};
 
 /// Output tokens that a call is counted with beforehand, where it says nothing, and at most.
@@ -251,90 +250,6 @@ impl Plan {
         &self.asked.name
     }
 
-    /// How the call is hedged, where the current target is one of the model that was asked for.
-    pub fn hedge(&self) -> Option<&(Arc<Hedge>, Arc<Hedges>)> {
-        self.asked.hedge.as_ref().filter(|_| self.current.is_some_and(|(number, _)| number == 0))
-    }
-
-    /// A target for the same call beside the current one, if one is well, able and has room; and its place.
-    pub fn beside(
-        &self,
-        now: Moment,
-        fallback: bool,
-        random: &mut dyn FnMut() -> u64,
-    ) -> Option<(Candidate, Held, (usize, usize))> {
-        if self.tried >= self.retry.total_tries || self.left(now).is_zero() {
-            return None;
-        }
-        let mut others = self.clone();
-        others.skip();
-        let last = if fallback { self.fallback.len() } else { 0 };
-        for number in 0..=last {
-            for _ in 0..CLAIMS {
-                let Some((place, why)) = others.choose(number, true, now.mono, self.tokens(), random) else { break };
-                let Some((model, target)) = self.at(number, place) else { break };
-                if let Some(held) = Held::take(target, now.mono, self.tokens(), random) {
-                    let candidate = Candidate { model: model.clone(), target: target.clone(), why };
-                    return Some((candidate, held, (number, place)));
-                }
-            }
-        }
-        None
-    }
-
-    /// How identical calls of the model that was asked for become one.
-    pub fn dedup(&self) -> Option<&Arc<Coalesce>> {
-        self.asked.dedup.as_ref()
-    }
-
-    /// All that the call may go to, in one number: rules may lead two calls apart that look the same.
-    pub fn whereto(&self) -> u64 {
-        let names = std::iter::once(&self.asked).chain(&self.fallback);
-        let hash = names.fold(Hash::default(), |hash, model| hash.with(model.name.as_bytes()));
-        let open = self.places().filter(|(number, place)| self.open(*number, *place).is_some());
-        let hash = open.fold(hash, |hash, (number, place)| hash.with(&number.to_le_bytes()).with(&place.to_le_bytes()));
-        hash.finish()
-    }
-
-    /// Whether and whereto calls of the model that was asked for are copied.
-    pub fn shadow(&self) -> Option<&Arc<Shadow>> {
-        self.asked.shadow.as_ref()
-    }
-
-    /// Whether this call is one of those that are copied.
-    pub fn is_shadowed(&self, shadow: &Shadow, random: &mut dyn FnMut() -> u64) -> bool {
-        let drawn = match &*shadow.by {
-            [] => random() % shadow::WHOLE,
-            by => draw(affinity::of(&self.call, &self.key, by).0, shadow.salt, shadow::WHOLE),
-        };
-        drawn < shadow.share
-    }
-
-    /// A target of another model for a copy of the call, if one is where the call may go, well, able and has room.
-    pub fn shade(&self, model: Arc<Model>, now: Moment, random: &mut dyn FnMut() -> u64) -> Option<(Candidate, Held)> {
-        let mut copy = self.clone();
-        copy.needs = Some(Needs::of(&self.call, model.lacks));
-        (copy.fallback, copy.done) = (Vec::new(), Vec::new());
-        (copy.current, copy.arm) = (None, None);
-        copy.asked = model;
-        for _ in 0..CLAIMS {
-            let (place, why) = copy.choose(0, true, now.mono, self.tokens(), random)?;
-            let (model, target) = copy.at(0, place)?;
-            if let Some(held) = Held::take(target, now.mono, self.tokens(), random) {
-                return Some((Candidate { model: model.clone(), target: target.clone(), why }, held));
-            }
-        }
-        None
-    }
-
-    /// A target was tried beside the current one, and is out of the question from now on.
-    pub fn passed(&mut self, place: (usize, usize)) {
-        if Some(place) != self.current && !self.done.contains(&place) {
-            self.done.push(place);
-            self.tried += 1;
-        }
-    }
-
     /// Time left of the whole call.
     pub fn left(&self, now: Moment) -> Duration {
         Duration::from_micros(self.deadline.saturating_sub(now.mono))
@@ -548,72 +463,6 @@ impl Plan {
     fn at(&self, number: usize, place: usize) -> Option<(&Arc<Model>, &Arc<PricedTarget>)> {
         let model = self.model(number)?;
         Some((model, model.targets.get(place)?))
-    }
-
-    /// All targets by model and place.
-    fn places(&self) -> impl Iterator<Item = (usize, usize)> + use<'_> {
-        let count = |number| self.model(number).map_or(0, |model| model.targets.len());
-        (0..=self.fallback.len() + 1).flat_map(move |number| (0..count(number)).map(move |place| (number, place)))
-    }
-
-    /// The target of a place, if the call may go there and has not been there.
-    fn open(&self, number: usize, place: usize) -> Option<&Arc<PricedTarget>> {
-        let (_, target) = self.at(number, place)?;
-        let barred = self.done.contains(&(number, place)) || (self.only_last && number <= self.fallback.len());
-        let open = !barred && self.in_region(target) && self.has_attributes(target) && self.decision.allows(target);
-        open.then_some(target)
-    }
-
-    fn in_region(&self, target: &PricedTarget) -> bool {
-        let (region, wished) = (target.region.as_ref(), &self.call.controls.region);
-        let wanted = wished.is_empty() || region.is_some_and(|region| wished.contains(region));
-        wanted && self.key.serves_in(region.map(String::as_str))
-    }
-
-    fn has_attributes(&self, target: &PricedTarget) -> bool {
-        let mut wanted = self.call.controls.attributes.iter().chain(&self.key.attributes);
-        wanted.all(|attribute| target.attributes.contains(attribute))
-    }
-
-    fn is_able(&self, target: &PricedTarget) -> bool {
-        self.needs.is_none_or(|needs| needs.met_by(&target.target.abilities))
-    }
-
-    /// Why no target may serve the call at all.
-    fn nowhere(&self) -> Refusal {
-        let allowed = |target: &Arc<PricedTarget>| self.in_region(target) && self.has_attributes(target);
-        let mut all = self.places().filter_map(|(number, place)| self.at(number, place));
-        let barring = all.find_map(|(_, target)| self.decision.barring(target).filter(|_| allowed(target)));
-        if let Some(rule) = barring {
-            return Refusal::RuledOut { rule: rule.name.clone() };
-        }
-        let mut regions: Vec<_> = self.call.controls.region.iter().map(String::as_str).collect();
-        if regions.is_empty() {
-            let own = self.key.levels.iter().map(|level| &level.regions).chain([&self.key.regions]);
-            regions.extend(own.flatten().map(String::as_str));
-        }
-        let mut somewhere = self.places().filter_map(|(number, place)| self.at(number, place));
-        if somewhere.all(|(_, target)| !self.in_region(target)) {
-            return Refusal::NoRegion { regions: regions.join(", ") };
-        }
-        let wanted = self.call.controls.attributes.iter().chain(&self.key.attributes);
-        Refusal::NoAttributes { attributes: wanted.map(String::as_str).collect::<Vec<_>>().join(", ") }
-    }
-
-    /// Which line it waits in where nothing has room: the model, and the targets of it that it may go to, where not all.
-    pub fn line(&self) -> (String, u64) {
-        let bound = |names: &[String]| !names.is_empty();
-        let controls = &self.call.controls;
-        let bounds = [&controls.region, &controls.attributes, &self.key.attributes];
-        let mut targets = 0;
-        if self.decision.narrows() || self.key.bound || bounds.into_iter().any(|names| bound(names)) {
-            let open = self.places().filter(|(number, place)| self.open(*number, *place).is_some());
-            let hash = open.fold(Hash::default(), |hash, (number, place)| {
-                hash.with(&number.to_le_bytes()).with(&place.to_le_bytes())
-            });
-            targets = hash.finish();
-        }
-        (self.asked.name.clone(), targets)
     }
 
     /// Tokens that the call is counted with until it is known.
