@@ -2,16 +2,23 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::config::{self, Catalogue, Snapshot};
+use crate::config::{self, Catalogue, Listed, Snapshot};
 use crate::policy::Live;
 use crate::provider::catalog;
 
-/// What the built-in catalogue knows.
+/// Unix seconds.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// What the built-in catalogue knows today.
 pub fn catalogue() -> Catalogue<'static> {
     Catalogue {
-        find: &|preset, model| catalog::lookup(preset, model).map(|row| (row.abilities, row.price)),
-        models: &|preset| catalog::models(preset),
+        find: &|preset, model| catalog::builtin().lookup(preset, model, now()).map(Listed::of),
+        models: &|preset| catalog::builtin().models(preset),
+        now: now(),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::policy::tenancy::Kind;
 mod admin_token;
 pub mod administer;
 mod api;
+pub mod catalog;
 pub mod check;
 mod greeting;
 pub mod keys;
@@ -105,6 +106,9 @@ pub enum Command {
     /// The log of changes.
     #[command(subcommand)]
     Audit(administer::Audit),
+    /// What models cost and can do.
+    #[command(subcommand)]
+    Catalog(catalog::Command),
 }
 
 /// Runs the command line of this process.
@@ -131,6 +135,7 @@ pub fn main() -> ExitCode {
             route::run(&config, &asked, (&outside, &load::catalogue(), now()), &mut out, &mut err)
         }
         Command::Schema => schema::run(&mut out),
+        Command::Catalog(command) => catalog::run(&command, &outside(), load::now(), &mut out, &mut err),
         Command::Keys(command) => administer::keys(&command, &mut screen(&mut out, &mut err)),
         Command::Projects(command) => administer::levels(Kind::Project, &command, &mut screen(&mut out, &mut err)),
         Command::Teams(command) => administer::levels(Kind::Team, &command, &mut screen(&mut out, &mut err)),

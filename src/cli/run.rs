@@ -183,12 +183,20 @@ fn probes() -> TcpKeepalive {
 struct Files {
     file: PathBuf,
     all: std::sync::Mutex<Vec<PathBuf>>,
+    /// Unix seconds from which a model costs something else.
+    repriced: std::sync::Mutex<Option<u64>>,
     live: Arc<Live>,
 }
 
 impl Files {
     fn new(file: &Path, snapshot: &Snapshot, live: Arc<Live>) -> Files {
-        Files { file: file.to_owned(), all: std::sync::Mutex::new(snapshot.index.files.clone()), live }
+        let (files, repriced) = (snapshot.index.files.clone(), snapshot.index.repriced);
+        Files {
+            file: file.to_owned(),
+            all: std::sync::Mutex::new(files),
+            repriced: std::sync::Mutex::new(repriced),
+            live,
+        }
     }
 
     fn all(&self) -> std::sync::MutexGuard<'_, Vec<PathBuf>> {
@@ -204,12 +212,16 @@ impl Source for Files {
             meta.len().hash(&mut hasher);
             meta.modified().ok()?.hash(&mut hasher);
         }
+        // The day on which a model costs something else is a change too.
+        let repriced = *self.repriced.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        repriced.is_some_and(|from| load::now() >= from).hash(&mut hasher);
         Some(hasher.finish())
     }
 
     fn load(&self) -> Result<Snapshot, Vec<String>> {
         let snapshot = load::snapshot(&self.file, &self.live)?;
         *self.all() = snapshot.index.files.clone();
+        *self.repriced.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = snapshot.index.repriced;
         Ok(snapshot)
     }
 }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 use crate::policy::{Live, queue, retry};
 use crate::provider::Timeouts;
 use crate::wire::yaml::Node;
@@ -15,6 +17,7 @@ use crate::wire::yaml::Node;
 use super::budgets::Ground;
 use super::file::{self, Door, File, OneOrMany};
 use super::models::overridden;
+use super::prices::Pricing;
 use super::problem::{Problem, Problems, Route};
 use super::providers::{Account, is_id};
 use super::routing::Routing;
@@ -24,7 +27,7 @@ use super::snapshot::{
 };
 use super::tenancy::Tenants;
 use super::value::{Decimal, Size, Span};
-use super::{Catalogue, Known, Outside, beside};
+use super::{Catalogue, Known, Outside, beside, hex};
 
 /// Largest certificate or secret file.
 const FILE_BYTES: usize = 1 << 20;
@@ -59,6 +62,9 @@ pub(super) struct Build<'b> {
     pub key_numbers: Vec<usize>,
     pub outside: &'b Outside<'b>,
     pub catalogue: &'b Catalogue<'b>,
+    pub pricing: Pricing<'b>,
+    /// Of all that was read.
+    pub hash: Sha256,
     pub live: &'b Live,
     pub routing: Routing,
     /// What limits and budgets are made with.
@@ -72,13 +78,14 @@ pub(super) struct Build<'b> {
 
 impl Build<'_> {
     /// The snapshot; of use only when no problem was noted.
-    pub fn snapshot(mut self, file: File, version: String, files: Vec<PathBuf>) -> Snapshot {
+    pub fn snapshot(mut self, file: File, files: Vec<PathBuf>) -> Snapshot {
         let (listen, admin, sandbox) = self.addresses(&file);
         let timeouts = self.timeouts(&file.timeouts, DEFAULT_TIMEOUTS, &Route::default().key("timeouts"));
         self.routing = self.routing(&file.routing, &file.providers);
         let retry = self.retry(&file.retry, Retry::default(), &Route::default().key("retry"));
         self.routing.retry = retry;
-        let mut index = Index { files, ..Index::default() };
+        let catalog = file.catalog.as_ref().map(|name| beside(self.at, name));
+        let mut index = Index { files, catalog, ..Index::default() };
 
         let mut accounts = BTreeMap::new();
         let mut providers = Vec::new();
@@ -86,6 +93,7 @@ impl Build<'_> {
         for id in self.known.providers.clone() {
             let Some(written) = file.providers.get(&id) else { continue };
             let account = self.provider(&id, written, timeouts, sandbox);
+            self.terms(&id, written);
             match &account {
                 Account::Live(provider) => providers.push(Arc::clone(provider)),
                 Account::Asleep(variables) => asleep.push((id.clone(), variables.join(", "))),
@@ -123,6 +131,12 @@ impl Build<'_> {
         let ledger = self.ledger(&file.ledger);
         let drain = file.shutdown.drain.map_or(Duration::from_secs(60), |span| span.0);
         index.remarks = std::mem::take(&mut self.remarks);
+        index.repriced = self.pricing.days.until;
+        if self.pricing.days.since != 0 {
+            // Another price is another configuration, though no file has changed.
+            self.hash.update(self.pricing.days.since.to_le_bytes());
+        }
+        let version = hex(&self.hash.finalize()).chars().take(12).collect();
         Snapshot {
             version,
             listen,

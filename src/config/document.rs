@@ -9,9 +9,11 @@ use std::sync::LazyLock;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
+use sha2::Sha256;
 
 use super::build::Build;
 use super::file::{self, File, LevelRules};
+use super::prices::Pricing;
 use super::problem::{Problems, Route, did_you_mean};
 use super::routing::Routing;
 use super::schema;
@@ -147,6 +149,8 @@ impl Document {
             routing: Routing { homes, ..Routing::default() },
             ground: tenants.ground().clone(),
             estimates: false,
+            pricing: Pricing::default(),
+            hash: Sha256::default(),
             at,
             problems: &mut problems,
             remarks: Vec::new(),

@@ -49,6 +49,9 @@ pub struct File {
     /// Accounts at APIs, by a name of your choice.
     #[schemars(extend("propertyNames" = {"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}))]
     pub providers: BTreeMap<String, Provider>,
+    /// A file of prices and abilities in the form that `portolan catalog list` prints; its models come before those of the
+    /// built-in catalogue. `portolan catalog update` writes it.
+    pub catalog: Option<String>,
     /// What callers name in `model`, each a set of targets. Names match with `-` for `.` too.
     pub models: BTreeMap<String, Model>,
     /// Kinds of work that prompts ask for.
@@ -180,6 +183,11 @@ pub struct Provider {
     pub attributes: Vec<String>,
     /// What the provider lets each of the credentials do, over all models.
     pub limits: Quota,
+    /// What is paid of the catalogue's prices: 0.85 with a discount of 15 %, 1.1 with a mark-up. Default 1.
+    pub price_factor: Option<Decimal>,
+    /// Prices that were agreed on, by the provider's names for models; * stands for anything. A target's own price comes
+    /// first.
+    pub prices: BTreeMap<String, Price>,
     pub timeouts: Timeouts,
     pub tls: Tls,
     pub http: Http,

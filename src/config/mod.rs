@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::dialect::Abilities;
 use crate::policy::Live;
 use crate::policy::price::Price;
+use crate::provider::catalog::{Catalog, Row};
 use crate::wire::yaml::{self, Node, Value};
 
 mod auth;
@@ -25,6 +26,7 @@ pub mod file;
 mod health;
 mod limits;
 mod models;
+mod prices;
 pub mod problem;
 mod providers;
 mod quirks;
@@ -57,18 +59,37 @@ pub struct Outside<'o> {
 }
 
 /// Abilities and price of a model, by preset (or the provider's name, without one) and model.
-pub type Find<'c> = &'c dyn Fn(&str, &str) -> Option<(Abilities, Price)>;
+pub type Find<'c> = &'c dyn Fn(&str, &str) -> Option<Listed>;
+
+/// What a catalogue says of a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    pub abilities: Abilities,
+    pub price: Price,
+    /// Unix seconds since when it costs that; 0: since it is known.
+    pub since: u64,
+    /// From when it costs something else, as far as that is known.
+    pub until: Option<u64>,
+}
+
+impl Listed {
+    pub fn of(row: Row<'_>) -> Listed {
+        Listed { abilities: row.abilities, price: row.price, since: row.since, until: row.until }
+    }
+}
 
 /// What is known of models without the operator's help.
 pub struct Catalogue<'c> {
     pub find: Find<'c>,
     /// The models known of a preset: each can be called as `provider/model`.
     pub models: &'c dyn Fn(&str) -> Vec<String>,
+    /// The moment whose prices count, in Unix seconds.
+    pub now: u64,
 }
 
 impl Catalogue<'static> {
     /// Knows nothing.
-    pub const EMPTY: Catalogue<'static> = Catalogue { find: &|_, _| None, models: &|_| Vec::new() };
+    pub const EMPTY: Catalogue<'static> = Catalogue { find: &|_, _| None, models: &|_| Vec::new(), now: 0 };
 }
 
 /// Reads a configuration. Its targets hold on to their state in `live`.
@@ -107,7 +128,9 @@ pub fn load(
             return Err(problems.into_sorted());
         }
     };
-    let version = hex(&texts.hash.clone().finalize()).chars().take(12).collect();
+    let own = prices::text(file.catalog.as_deref(), path, &mut texts, &root, &mut problems);
+    let own = own.as_deref().map(|text| Catalog::read(text).unwrap_or_default());
+    let hash = texts.hash.clone();
     let files = texts.files;
     let remarks = Vec::new();
     let build = build::Build {
@@ -116,6 +139,8 @@ pub fn load(
         key_numbers,
         outside,
         catalogue,
+        pricing: prices::Pricing::with(own),
+        hash,
         live,
         routing: routing::Routing::default(),
         ground: budgets::Ground::default(),
@@ -124,7 +149,7 @@ pub fn load(
         problems: &mut problems,
         remarks,
     };
-    let snapshot = build.snapshot(file, version, files);
+    let snapshot = build.snapshot(file, files);
     if problems.is_empty() { Ok(snapshot) } else { Err(problems.into_sorted()) }
 }
 
@@ -154,6 +179,9 @@ fn beside(file: &Path, name: &str) -> PathBuf {
     file.parent().unwrap_or(Path::new("")).join(name)
 }
 
+/// Largest file beside the configuration.
+const PLAIN: usize = 8 << 20;
+
 /// The files as they are read.
 struct Texts<'o> {
     outside: &'o Outside<'o>,
@@ -163,6 +191,18 @@ struct Texts<'o> {
 }
 
 impl Texts<'_> {
+    /// A file beside the configuration that is no YAML.
+    fn plain(&mut self, path: &Path) -> Result<String, String> {
+        self.files.push(path.to_owned());
+        let bytes = (self.outside.read)(path).map_err(|error| format!("cannot be read: {error}"))?;
+        if bytes.len() > PLAIN {
+            return Err("larger than 8 MiB".to_owned());
+        }
+        self.hash.update(bytes.len().to_le_bytes());
+        self.hash.update(&bytes);
+        String::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())
+    }
+
     /// One file as an expanded tree, checked against the schema. Nothing when there is no tree.
     fn tree(&mut self, path: &Path, schema: &serde_json::Value, problems: &mut Problems) -> Option<Node> {
         let source = problems.file(path);

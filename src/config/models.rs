@@ -7,9 +7,9 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use crate::dialect::Abilities;
-use crate::policy::price::{self, Price, Rates};
+use crate::policy::price::Price;
 use crate::policy::route::{Rules, Shares};
-use crate::provider::{Provider, Target, Timeouts, presets};
+use crate::provider::{Provider, Target, Timeouts};
 use crate::wire::yaml::{Node, Value};
 
 use super::build::Build;
@@ -18,27 +18,7 @@ use super::problem::{Route, did_you_mean};
 use super::providers::Account;
 use super::routing::Place;
 use super::snapshot::{Index, LONGEST_NAME, Lacks, Model, PricedTarget, fold};
-use super::value::{Decimal, Span};
-
-/// Names the prices that nobody has told.
-const ESTIMATED: &str = "estimate";
-/// Of a model that is like none that is known: 15 and 75 dollars for a million, what the dearest of the large providers' models
-/// cost.
-const DEAR: Rates = Rates {
-    input: 15_000_000_000,
-    output: 75_000_000_000,
-    cached: 15_000_000_000,
-    cache_write: 18_750_000_000,
-    cache_write_1h: 30_000_000_000,
-    audio_input: 15_000_000_000,
-    audio_output: 75_000_000_000,
-    reasoning: 75_000_000_000,
-    request: 0,
-    search: 10_000_000,
-};
-
-/// Names the prices that come from the file.
-const FROM_FILE: &str = "config";
+use super::value::Span;
 
 impl Build<'_> {
     /// All configured models that serve; the names of everything else go to `index`.
@@ -180,7 +160,7 @@ impl Build<'_> {
     }
 
     fn target(
-        &self,
+        &mut self,
         provider: &Arc<Provider>,
         model: &str,
         written: &file::Target,
@@ -205,35 +185,10 @@ impl Build<'_> {
         self.priced(target, price, timeouts, place)
     }
 
-    /// What the catalogue says.
-    fn facts(&self, provider: &Provider, model: &str) -> (Abilities, Option<Price>) {
-        let place = provider.preset.as_deref().unwrap_or(&provider.id);
-        match (self.catalogue.find)(place, model) {
-            Some((abilities, price)) => (abilities, Some(price)),
-            None => (Abilities::default(), None),
-        }
-    }
-
-    /// A price for a model that has none: the dearest that the catalogue has for the name, or else for any of the provider's.
-    fn estimate(&self, provider: &Provider, model: &str) -> Price {
-        let named = |preset: &str| (self.catalogue.find)(preset, model).map(|(_, price)| price);
-        // The sandbox has a price for any name.
-        let known = presets::names().filter(|preset| !preset.starts_with("sandbox"));
-        let alike: Vec<Price> = known.filter_map(named).collect();
-        let own = || {
-            let preset = provider.preset.as_deref()?;
-            let all = (self.catalogue.models)(preset);
-            let prices = all.iter().filter_map(|model| Some((self.catalogue.find)(preset, model)?.1));
-            price::dearest(prices)
-        };
-        let found = price::dearest(alike.into_iter()).or_else(own);
-        Price { version: ESTIMATED.to_owned(), ..found.unwrap_or(Price { rates: DEAR, ..Price::default() }) }
-    }
-
     /// Every model that the catalogue knows of a provider's preset, as `provider/model`.
-    fn catalogued(&self, provider: &Arc<Provider>, index: &mut Index) {
+    fn catalogued(&mut self, provider: &Arc<Provider>, index: &mut Index) {
         let Some(preset) = provider.preset.as_deref() else { return };
-        for model in (self.catalogue.models)(preset) {
+        for model in self.known_models(preset) {
             let id = format!("{}/{model}", provider.id);
             if index.implicit.contains_key(&id) {
                 continue;
@@ -268,47 +223,6 @@ impl Build<'_> {
             strict: false,
             timeouts: None,
         }
-    }
-
-    fn price(&mut self, written: &file::Price, route: &Route) -> Price {
-        let value = |own: Option<Decimal>, other: u64| own.map_or(other, |own| own.0);
-        let (input, output) = (written.input.0, written.output.0);
-        let cache_write = value(written.cache_write, input);
-        let rates = Rates {
-            input,
-            output,
-            cached: value(written.cached, input),
-            cache_write,
-            cache_write_1h: value(written.cache_write_1h, cache_write),
-            audio_input: value(written.audio_input, input),
-            audio_output: value(written.audio_output, output),
-            reasoning: value(written.reasoning, output),
-            request: value(written.request, 0),
-            search: value(written.search, 0),
-        };
-        let mut tiers: Vec<(u64, Rates)> = Vec::new();
-        for (number, tier) in written.tiers.iter().enumerate() {
-            if tiers.last().is_some_and(|(above, _)| *above >= tier.above) {
-                self.wrong(
-                    &route.key("tiers").index(number).key("above"),
-                    "write the tiers in ascending order of `above`",
-                );
-            }
-            let cache_write = value(tier.cache_write, tier.input.0);
-            let rates = Rates {
-                input: tier.input.0,
-                output: tier.output.0,
-                cached: value(tier.cached, tier.input.0),
-                cache_write,
-                cache_write_1h: value(tier.cache_write_1h, cache_write),
-                audio_input: value(written.audio_input, tier.input.0),
-                audio_output: value(written.audio_output, tier.output.0),
-                reasoning: value(written.reasoning, tier.output.0),
-                ..rates
-            };
-            tiers.push((tier.above, rates));
-        }
-        Price { rates, tiers, version: FROM_FILE.to_owned() }
     }
 
     /// Whether a name is, or may be once its provider is awake or put right, a model as `provider/model`.

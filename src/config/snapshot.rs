@@ -126,6 +126,10 @@ pub struct Index {
     pub remarks: Vec<Problem>,
     /// The file and what it includes: a change in one of them is a reason to reload.
     pub files: Vec<PathBuf>,
+    /// The operator's own catalogue.
+    pub catalog: Option<PathBuf>,
+    /// Unix seconds from which a model costs something else than it does here: a reason too.
+    pub repriced: Option<u64>,
 }
 
 impl Snapshot {

@@ -15,6 +15,7 @@ use crate::provider::AuthScheme;
 mod auth;
 mod budgets;
 mod limits;
+mod prices;
 mod routing;
 mod rules;
 mod tenancy;
@@ -169,10 +170,11 @@ fn the_catalogue_fills_in_what_the_file_leaves_out() {
     let price = Price { rates: Rates { input: 7, ..Rates::default() }, tiers: Vec::new(), version: "2026-11".into() };
     let find = |preset: &str, model: &str| {
         let known = preset == "ollama" && model.starts_with("llama");
-        known.then(|| (Abilities { context: Some(8192), vision: Some(false), ..Abilities::default() }, price.clone()))
+        let abilities = Abilities { context: Some(8192), vision: Some(false), ..Abilities::default() };
+        known.then(|| Listed { abilities, price: price.clone(), ..Listed::default() })
     };
     let models = |preset: &str| if preset == "ollama" { vec!["llama-1".into(), "llama-2".into()] } else { Vec::new() };
-    let catalogue = Catalogue { find: &find, models: &models };
+    let catalogue = Catalogue { find: &find, models: &models, now: 0 };
     let text = "providers: {local: {preset: ollama}, other: {preset: vllm}, off: {preset: openai}}\n\
                 models: {m: {targets: [{provider: local, model: llama-1, abilities: {vision: true}}, {provider: other}]}}\n";
     let read = |_: &Path| Ok(text.as_bytes().to_vec());

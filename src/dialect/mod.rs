@@ -299,6 +299,10 @@ pub struct ListedModel<'a> {
     /// Context window and most output in tokens: the least of its targets, where known.
     pub context: Option<u64>,
     pub max_output: Option<u64>,
+    /// What every target of it is known to be able to, by name.
+    pub abilities: &'a [&'static str],
+    /// What it costs at most, by name: decimal dollars for a million tokens, or for each call.
+    pub prices: &'a [(&'static str, String)],
 }
 
 /// What an answer depends on of the request it answers.

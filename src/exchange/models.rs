@@ -2,21 +2,47 @@
 
 use crate::config::Snapshot;
 use crate::config::snapshot::{Key, Model};
-use crate::dialect::{Inbound, ListedModel};
+use crate::dialect::{Abilities, Inbound, ListedModel};
+use crate::policy::price::{Rates, cost_decimal};
 
 /// The list, in order of names.
 pub fn list(snapshot: &Snapshot, key: &Key, inbound: &dyn Inbound, out: &mut Vec<u8>) {
     let mut models: Vec<_> = snapshot.models.values().filter(|model| key.may_use(&model.name)).collect();
     models.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     models.dedup_by(|a, b| a.name == b.name);
-    let owners: Vec<_> = models.iter().map(|model| owner(model)).collect();
-    let listed: Vec<_> = models.iter().zip(&owners).map(|(model, owner)| listed(model, owner)).collect();
+    let told: Vec<_> = models.iter().map(|model| Told::of(model)).collect();
+    let listed: Vec<_> = models.iter().zip(&told).map(|(model, told)| told.listed(model)).collect();
     inbound.models(&listed, false, out);
 }
 
 /// One model.
 pub fn show(model: &Model, inbound: &dyn Inbound, out: &mut Vec<u8>) {
-    inbound.model(&listed(model, &owner(model)), out);
+    inbound.model(&Told::of(model).listed(model), out);
+}
+
+/// What is told of a model beside its name.
+struct Told {
+    owner: String,
+    abilities: Vec<&'static str>,
+    prices: Vec<(&'static str, String)>,
+}
+
+impl Told {
+    fn of(model: &Model) -> Told {
+        Told { owner: owner(model), abilities: abilities(model), prices: prices(model) }
+    }
+
+    fn listed<'m>(&'m self, model: &'m Model) -> ListedModel<'m> {
+        let abilities = || model.targets.iter().map(|target| &target.target.abilities);
+        ListedModel {
+            name: &model.name,
+            owner: &self.owner,
+            context: abilities().filter_map(|abilities| abilities.context).min(),
+            max_output: abilities().filter_map(|abilities| abilities.max_output).min(),
+            abilities: &self.abilities,
+            prices: &self.prices,
+        }
+    }
 }
 
 fn owner(model: &Model) -> String {
@@ -29,12 +55,38 @@ fn owner(model: &Model) -> String {
     providers.join(",")
 }
 
-fn listed<'m>(model: &'m Model, owner: &'m str) -> ListedModel<'m> {
-    let abilities = || model.targets.iter().map(|target| &target.target.abilities);
-    ListedModel {
-        name: &model.name,
-        owner,
-        context: abilities().filter_map(|abilities| abilities.context).min(),
-        max_output: abilities().filter_map(|abilities| abilities.max_output).min(),
-    }
+fn abilities(model: &Model) -> Vec<&'static str> {
+    type Has = fn(&Abilities) -> Option<bool>;
+    const ALL: [(&str, Has); 4] = [
+        ("tools", |abilities| abilities.tools),
+        ("vision", |abilities| abilities.vision),
+        ("reasoning", |abilities| abilities.reasoning),
+        ("structured_output", |abilities| abilities.structured_output),
+    ];
+    let can = |has: &Has| model.targets.iter().all(|target| has(&target.target.abilities) == Some(true));
+    let named = ALL.iter().filter(|(_, has)| !model.targets.is_empty() && can(has));
+    named.map(|(name, _)| *name).collect()
+}
+
+/// The most that each part costs, whichever target serves it; nothing where one of them has no known price.
+fn prices(model: &Model) -> Vec<(&'static str, String)> {
+    let Some(all) = model.targets.iter().map(|target| target.price.as_ref()).collect::<Option<Vec<_>>>() else {
+        return Vec::new();
+    };
+    type Rate = fn(&Rates) -> u64;
+    const PARTS: [(&str, Rate); 7] = [
+        ("input", |rates| rates.input),
+        ("output", |rates| rates.output),
+        ("cached", |rates| rates.cached),
+        ("cache_write", |rates| rates.cache_write),
+        ("cache_write_1h", |rates| rates.cache_write_1h),
+        ("reasoning", |rates| rates.reasoning),
+        ("each_call", |rates| rates.request),
+    ];
+    let parts =
+        PARTS.iter().filter_map(|(name, rate)| Some((*name, all.iter().map(|price| rate(&price.rates)).max()?)));
+    parts
+        .filter(|(name, rate)| *name != "each_call" || *rate != 0)
+        .map(|(name, rate)| (name, cost_decimal(rate)))
+        .collect()
 }

@@ -158,6 +158,12 @@ pub fn convert(nano: Nano, per_usd_micro: u64) -> Nano {
     narrow(rounded(u128::from(nano) * u128::from(per_usd_micro)))
 }
 
+/// A part of an amount, in billionths, rounded half up: a discount, or a mark-up.
+pub fn scaled(nano: Nano, factor: u64) -> Nano {
+    let product = u128::from(nano) * u128::from(factor);
+    narrow(product.saturating_add(u128::from(BILLION / 2)) / u128::from(BILLION))
+}
+
 /// Reads a rate in dollars for a million tokens, exactly: `0.075` is 75,000,000. Also reads any other amount of
 /// dollars to nano-dollars.
 ///

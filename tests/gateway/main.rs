@@ -59,6 +59,8 @@ mod passthrough;
 #[cfg(test)]
 mod pools;
 #[cfg(test)]
+mod prices;
+#[cfg(test)]
 mod queue;
 #[cfg(test)]
 mod races;

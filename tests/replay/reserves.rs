@@ -13,6 +13,9 @@ use portolan::provider::catalog;
 use super::recordings::{Exchange, Speech};
 use super::through::Way;
 
+/// The day whose prices count: 2026-11-21.
+const SEEN: u64 = 1_795_219_200;
+
 /// Exchanges that say nothing of reserves, by the beginning of their ids, and why.
 const KNOWN: [(&str, &str); 1] =
     [("4a8f5f542a64a7c181e1", "the provider gave four times the tokens that it was allowed")];
@@ -109,7 +112,7 @@ fn reserve(exchange: &Exchange, body: &str) -> Option<(Extent, Option<Price>)> {
         "vertexai" => "vertex",
         provider => provider,
     };
-    let row = catalog::lookup(preset, name);
+    let row = catalog::builtin().lookup(preset, name, SEEN);
     let (abilities, price) = row.map_or((Abilities::default(), None), |row| (row.abilities, Some(row.price)));
     let dialect = exchange.speech().name();
     let to = worst::To { dialect, model: name, abilities: &abilities, body: body.as_bytes() };

@@ -122,7 +122,7 @@ fn errors_and_models_are_those_of_chat() {
         request_id: "r",
     };
     let twin = crate::dialect::named("openai_chat").unwrap().inbound.unwrap();
-    let model = ListedModel { name: "m", owner: "o", context: Some(7), max_output: None };
+    let model = ListedModel { name: "m", owner: "o", context: Some(7), ..ListedModel::default() };
     let written = |face: &dyn Inbound| {
         let mut out = Vec::new();
         face.error(&error, &mut out);

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::provider::presets;
+use crate::provider::price::Rates;
 
 /// Published as free of charge by their providers.
 const FREE: [(&str, &str); 5] = [
@@ -19,19 +20,40 @@ fn milli(thousandths: u64) -> u64 {
     thousandths * 1_000_000
 }
 
-fn every_rates(row: &Row) -> Vec<Rates> {
+/// A moment after which the built-in rows know of no change but those that say so.
+const NOW: u64 = 1_795_219_200;
+
+fn all() -> impl Iterator<Item = Row<'static>> {
+    builtin().all(NOW)
+}
+
+fn lookup(preset: &str, model: &str) -> Option<Row<'static>> {
+    builtin().lookup(preset, model, NOW)
+}
+
+fn models(preset: &str) -> Vec<String> {
+    builtin().models(preset)
+}
+
+fn every_rates(row: &Row<'_>) -> Vec<Rates> {
     std::iter::once(row.price.rates).chain(row.price.tiers.iter().map(|tier| tier.1)).collect()
 }
 
 #[test]
 fn every_line_is_part_of_one_row() {
+    assert_eq!(line::flaws(TEXT), []);
+    assert!(TEXT.lines().any(|line| line == HEADER));
     let lines = TEXT.lines().filter(|line| !line.starts_with('#')).count();
-    let rows: Vec<Row> = all().collect();
-    assert_eq!(rows.len(), index().len(), "a row does not read");
-    assert_eq!(rows.iter().map(|row| 1 + row.price.tiers.len()).sum::<usize>(), lines, "a model's lines stand apart");
+    let rows: Vec<Row<'_>> = all().collect();
+    assert_eq!(rows.len(), builtin().entries.len(), "a row does not read");
+    let own: usize = builtin().entries.iter().map(|entry| entry.own().count()).sum();
+    assert_eq!(own, lines, "a model's lines stand apart");
     let names: HashSet<_> = rows.iter().map(|row| (row.preset, row.model)).collect();
     assert_eq!(names.len(), rows.len(), "a model is listed twice");
-    assert!(rows.len() > 400);
+    assert!(rows.len() > 750);
+    for kind in Kind::ALL.iter().filter(|kind| **kind != Kind::Moderation) {
+        assert!(rows.iter().any(|row| row.kind == *kind), "no row of the kind {}", kind.name());
+    }
 }
 
 #[test]
@@ -48,7 +70,8 @@ fn every_row_is_found_by_its_name() {
 fn presets_exist_and_their_models_are_listed() {
     for row in all() {
         assert!(presets::named(row.preset).is_some(), "no preset {}", row.preset);
-        assert_eq!(models(row.preset).iter().any(|model| model == row.model), row.model != ANY);
+        let listed = row.model != ANY && row.kind == Kind::Chat;
+        assert_eq!(models(row.preset).iter().any(|model| model == row.model), listed);
     }
     assert!(models("ollama").is_empty());
     let listed = models("anthropic");
@@ -58,6 +81,12 @@ fn presets_exist_and_their_models_are_listed() {
 #[test]
 fn only_what_is_published_as_free_is_free() {
     for row in all() {
+        if row.kind != Kind::Chat {
+            let Units { image, second, character } = row.units;
+            let others = [image, second, character, Some(row.price.rates.request), Some(row.price.rates.input)];
+            assert!(others.iter().flatten().any(|price| *price != 0), "{}/{} has no price", row.preset, row.model);
+            continue;
+        }
         let free = FREE.contains(&(row.preset, row.model));
         for rates in every_rates(&row) {
             let tokens = [
@@ -111,20 +140,16 @@ fn every_row_tells_its_source_and_date() {
             assert_eq!(uri.scheme_str(), Some("https"), "{name}: {}", row.source);
         }
         assert!(row.seen.parse::<jiff::civil::Date>().is_ok(), "{name}: {}", row.seen);
-        assert_eq!(row.price.version, row.seen);
+        assert!(row.price.version.parse::<jiff::civil::Date>().is_ok(), "{name}");
     }
 }
 
 #[test]
 fn abilities_are_known_letters() {
-    for line in TEXT.lines().filter(|line| !line.starts_with('#')) {
-        let letters = Line::read(line).unwrap().letters;
-        let mut seen: Vec<char> = letters.chars().collect();
-        assert!(seen.iter().all(|letter| "tvrsa-".contains(*letter)), "{line}");
-        let length = seen.len();
-        seen.sort_unstable();
-        seen.dedup();
-        assert_eq!(seen.len(), length, "a letter stands twice: {line}");
+    for entry in &builtin().entries {
+        for line in entry.own() {
+            assert!(line.unwrap().abilities().is_some(), "{}", entry.model);
+        }
     }
     for row in all() {
         let (context, max_output) = (row.abilities.context, row.abilities.max_output);
@@ -220,7 +245,42 @@ fn versions_fall_back_to_their_model() {
     assert_eq!(found("ollama", "gpt-4o"), None);
 }
 
+#[test]
+fn prices_change_on_their_day() {
+    // The first moment of 2026-12-01.
+    let change = 1_796_083_200;
+    let before = builtin().lookup("gemini", "gemini-4-argon", change - 1).unwrap();
+    assert_eq!((before.price.rates.input, before.until), (milli(2_000), Some(change)));
+    let after = builtin().lookup("gemini", "gemini-4-argon", change).unwrap();
+    assert_eq!((after.price.rates.input, after.price.rates.output, after.until), (milli(4_000), milli(20_000), None));
+    assert_eq!((after.price.version.as_str(), after.abilities), ("2026-12-01", before.abilities));
+    assert_eq!(after.price.rates.search, before.price.rates.search);
+}
+
+#[test]
+fn a_text_of_the_operators_is_read_whole_or_not() {
+    let good = "# ours\nopenai,gpt-5,,,,400_000,,tv-r,1_000,2_000,,,,,,,,,,,,contract,2026-11-21\nopenai,gpt-5,,1_000,,,,,3_000,4_000,,,,,,,,,,,,contract,2026-11-21\nopenai,gpt-5,2027-01-01,,,,,,500,600,,,,,,,,,,,,contract,2026-11-21\nx,pic,,,image,,,,,,,,,,,,40_000_000,,,,,list,2026-11-21\n";
+    let catalog = Catalog::read(good).unwrap();
+    let row = catalog.lookup("openai", "GPT-5", NOW).unwrap();
+    assert_eq!((row.price.rates.input, row.price.tiers.len(), row.until), (1_000, 1, Some(1_798_761_600)));
+    let later = catalog.lookup("openai", "gpt-5", 1_798_761_600).unwrap();
+    assert_eq!((later.price.rates.output, later.price.tiers.len(), later.abilities.context), (600, 0, Some(400_000)));
+    let pic = catalog.lookup("x", "pic", NOW).unwrap();
+    assert_eq!((pic.kind, pic.units.image, catalog.models("x").len()), (Kind::Image, Some(40_000_000), 0));
+
+    let bad = "openai,gpt-5\nopenai,a,soon,,,,,,1,2,,,,,,,,,,,,s,2026-11-21\nopenai,b,,,,,,q,1,2,,,,,,,,,,,,s,2026-11-21\nopenai,c,,,,,,,1,,,,,,,,,,,,,s,2026-11-21\nopenai,d,,5,,,,,1,2,,,,,,,,,,,,s,2026-11-21\nopenai,d,,4,,,,,1,2,,,,,,,,,,,,s,2026-11-21\nopenai,c,,,poem,,,,1,2,,,,,,,,,,,,s,2026-11-21\nopenai,b,,,,,,,1,2,,,,,,,,,,,,s,now\n";
+    let flaws: Vec<_> = Catalog::read(bad).unwrap_err().iter().map(|flaw| flaw.line).collect();
+    assert_eq!(flaws, [1, 2, 3, 4, 5, 6, 7, 8, 8]);
+}
+
 proptest! {
+    #[test]
+    fn any_text_is_survived(text in "((openai|x),(a|b),[0-9_,a-z-]{0,40}\n){0,4}\\PC{0,20}") {
+        if let Ok(catalog) = Catalog::read(&text) {
+            prop_assert_eq!(catalog.all(NOW).count(), catalog.entries.len());
+        }
+    }
+
     #[test]
     fn any_name_is_found_or_not(preset in "(openai|sandbox-openai|[a-z]{0,9})", model in "(ft:|models/)?\\PC{0,12}(-latest|-[0-9-]{1,10})?") {
         if let Some(row) = lookup(&preset, &model) {

@@ -281,7 +281,13 @@ fn calls_are_gathered_and_thoughts_wait_for_their_proof() {
 #[test]
 fn models_and_counts() {
     let models = [
-        ListedModel { name: "sonnet", owner: "anthropic", context: Some(200_000), max_output: Some(64_000) },
+        ListedModel {
+            name: "sonnet",
+            owner: "anthropic",
+            context: Some(200_000),
+            max_output: Some(64_000),
+            ..ListedModel::default()
+        },
         ListedModel { name: "team/x", ..ListedModel::default() },
     ];
     let mut out = Vec::new();

@@ -335,7 +335,7 @@ fn errors_have_anthropics_shape() {
 
 #[test]
 fn models_and_counts() {
-    let one = ListedModel { name: "a", owner: "x", context: Some(200), max_output: Some(9) };
+    let one = ListedModel { name: "a", owner: "x", context: Some(200), max_output: Some(9), ..ListedModel::default() };
     let two = ListedModel { name: "b", ..ListedModel::default() };
     let mut out = Vec::new();
     Face.models(&[one, two], true, &mut out);
