@@ -23,6 +23,7 @@ use crate::config::Snapshot;
 use crate::config::directory::Directory;
 use crate::policy::route::Gate;
 use crate::policy::{Live, Moment};
+use crate::proxy::bearers::KeyService;
 use crate::proxy::budgets::{self, Keeper};
 use crate::proxy::heartbeat::Prober;
 use crate::proxy::tokens::Refresher;
@@ -131,6 +132,7 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
     server.add_service(background_service("retention", Retention { shared: shared.clone() }));
     server.add_service(background_service("resolver", Resolver { shared: shared.clone() }));
     server.add_service(background_service("tokens", Refresher { shared: shared.clone() }));
+    server.add_service(background_service("issuers", KeyService { shared: shared.clone() }));
     server.add_service(background_service("prober", Prober { shared: shared.clone() }));
     server.add_service(background_service("budgets", Keeper { shared: shared.clone() }));
     let source = Arc::new(Files::new(file, &snapshot, live));

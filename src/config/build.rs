@@ -118,6 +118,7 @@ impl Build<'_> {
         let tenants = self.tenants(&file);
         let keys = self.keys(&file, &tenants, &mut index);
         let anonymous = self.anonymous(&file, &tenants, &listen);
+        let issuers = self.issuers(&file);
         let limits = self.limits(&file.limits);
         let explain = file.admin.as_ref().and_then(|admin| admin.explain.as_ref()).map(|written| Explain {
             calls: written.calls.unwrap_or(1_000),
@@ -192,6 +193,7 @@ impl Build<'_> {
             rulebook: Rulebook { rules, any, zone },
             classes,
             tenants,
+            issuers,
             keys,
             anonymous,
             index,

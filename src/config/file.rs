@@ -8,6 +8,7 @@ mod beside;
 mod budgets;
 mod classes;
 mod health;
+mod issuers;
 mod ledger;
 mod limits;
 mod routing;
@@ -18,11 +19,12 @@ pub use beside::{Cost, Dedup, Hedge, Shadow};
 pub use budgets::{Budget, BudgetDegrade, BudgetPer, Unpriced};
 pub use classes::{Class, Classes, Mode};
 pub use health::{Heartbeat, Question, When};
+pub use issuers::{ClaimNames, Introspection, Issuer, SignedBy};
 pub use ledger::Ledger;
 pub use limits::{CallLimit, CallLimits, Elastic, LimitBy, LimitOf, LimitPer, ShortLimits};
 pub use routing::{Balanced, By, Queue, Quota, Routing, Split, Strategy};
 pub use rules::{KeyTier, Priority, Rule, Set};
-pub use tenancy::{Function, Key, LevelRules, Organisation, Project, Team, Tenancy, User};
+pub use tenancy::{Callers, Function, Key, LevelRules, Organisation, Project, Team, Tenancy, User};
 
 use std::collections::BTreeMap;
 
@@ -74,6 +76,9 @@ pub struct File {
     /// Whose keys there are, by a name of your choice.
     #[schemars(extend("propertyNames" = {"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}))]
     pub users: BTreeMap<String, User>,
+    /// Whose tokens callers may bring instead of a key, by a name of your choice.
+    #[schemars(extend("propertyNames" = {"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}))]
+    pub issuers: BTreeMap<String, Issuer>,
     /// Callers' credentials. `portolan keys new` prints a secret and its row.
     pub keys: Vec<Key>,
     /// Serves calls that bring no key. Leave it out wherever others can connect.

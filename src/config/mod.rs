@@ -24,6 +24,7 @@ pub mod directory;
 pub mod document;
 pub mod file;
 mod health;
+pub mod issuers;
 mod limits;
 mod models;
 mod prices;
@@ -250,7 +251,7 @@ impl Texts<'_> {
 }
 
 /// Fields of the root whose members are entries with names of the operator's choice.
-const NAMED: [&str; 7] = ["providers", "models", "tiers", "organisations", "teams", "projects", "users"];
+const NAMED: [&str; 8] = ["providers", "models", "tiers", "organisations", "teams", "projects", "users", "issuers"];
 
 /// The files that a tree includes, and where it says so.
 fn included(root: &Node) -> Vec<(String, Route)> {

@@ -13,6 +13,7 @@ use http::HeaderValue;
 use jiff::tz::TimeZone;
 
 use super::file;
+use super::issuers::Issuers;
 use super::problem::Problem;
 use super::tenancy::Tenants;
 use crate::dialect::Abilities;
@@ -78,6 +79,8 @@ pub struct Snapshot {
     pub classes: Option<Classes>,
     /// Whom keys belong to.
     pub tenants: Tenants,
+    /// Whose tokens callers may bring.
+    pub issuers: Issuers,
     pub keys: HashMap<[u8; 32], Arc<Key>>,
     /// `true`: calls without a key are served as this key (laptops; off by default).
     pub anonymous: Option<Arc<Key>>,

@@ -319,7 +319,7 @@ impl Build<'_> {
     }
 
     /// What all levels may say.
-    fn rules_of(&mut self, file: &File, rules: &LevelRules<'_>, route: &Route) {
+    pub(super) fn rules_of(&mut self, file: &File, rules: &LevelRules<'_>, route: &Route) {
         if let Some(models) = rules.models {
             self.patterns(models, &route.key("models"));
         }

@@ -14,6 +14,7 @@ use crate::provider::AuthScheme;
 
 mod auth;
 mod budgets;
+mod issuers;
 mod limits;
 mod prices;
 mod routing;

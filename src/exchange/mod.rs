@@ -66,8 +66,17 @@ pub fn admit(
         }
         None => snapshot.anonymous.clone().ok_or(Refusal::NoKey)?,
     };
+    stands(&key, now)?;
+    Ok(key)
+}
+
+/// Whether a key, and those it belongs to, may be used now (Unix seconds).
+///
+/// # Errors
+/// One of them may not.
+pub fn stands(key: &Key, now: u64) -> Result<(), Refusal> {
     match key.standing(now) {
-        Ok(()) => Ok(key),
+        Ok(()) => Ok(()),
         Err((Level { kind: Kind::Key, .. }, Standing::Expired)) => Err(Refusal::KeyExpired),
         Err((Level { kind: Kind::Key, .. }, _)) => Err(Refusal::KeyDisabled),
         Err((level, standing)) => Err(Refusal::TenantBarred {

@@ -21,6 +21,17 @@ pub enum Refusal {
     BadKey,
     KeyDisabled,
     KeyExpired,
+    /// A token that is not believed.
+    BadToken {
+        flaw: &'static str,
+    },
+    /// A token that is believed, of somebody who belongs to nobody here.
+    TokenUnmapped {
+        /// What it says; empty: nothing.
+        project: String,
+    },
+    /// Whether a token is good cannot be found out.
+    IssuerUnavailable,
     /// Whom the key belongs to may not make calls any more.
     TenantBarred {
         kind: Kind,
@@ -187,10 +198,15 @@ fn whose(kind: Kind) -> &'static str {
 impl Refusal {
     pub fn class(&self) -> ErrorClass {
         match self {
-            Refusal::NoKey | Refusal::BadKey | Refusal::KeyDisabled | Refusal::KeyExpired => ErrorClass::Authentication,
+            Refusal::NoKey
+            | Refusal::BadKey
+            | Refusal::KeyDisabled
+            | Refusal::KeyExpired
+            | Refusal::BadToken { .. } => ErrorClass::Authentication,
             Refusal::ModelForbidden { .. }
             | Refusal::RuledOut { .. }
             | Refusal::TenantBarred { .. }
+            | Refusal::TokenUnmapped { .. }
             | Refusal::FunctionForbidden { .. }
             | Refusal::AddressForbidden { .. } => ErrorClass::Permission,
             Refusal::UnknownModel { .. } | Refusal::UnknownPath { .. } => ErrorClass::NotFound,
@@ -208,7 +224,7 @@ impl Refusal {
             Refusal::Resting { limited: false, .. } => ErrorClass::Overloaded,
             Refusal::UnknownResponse { named: true, .. } | Refusal::NothingToCancel => ErrorClass::InvalidRequest,
             Refusal::UnknownResponse { named: false, .. } => ErrorClass::NotFound,
-            Refusal::StoreUnavailable => ErrorClass::Overloaded,
+            Refusal::StoreUnavailable | Refusal::IssuerUnavailable => ErrorClass::Overloaded,
             Refusal::Uncounted => ErrorClass::Upstream,
             Refusal::TooLarge { .. } | Refusal::HeadTooLarge { .. } => ErrorClass::TooLarge,
             Refusal::BodyTimeout => ErrorClass::RequestTimeout,
@@ -241,6 +257,9 @@ impl Refusal {
             Refusal::NoKey | Refusal::BadKey => "invalid_api_key",
             Refusal::KeyDisabled => "key_disabled",
             Refusal::KeyExpired => "key_expired",
+            Refusal::BadToken { .. } => "invalid_token",
+            Refusal::TokenUnmapped { .. } => "unknown_tenant",
+            Refusal::IssuerUnavailable => "issuer_unavailable",
             Refusal::TenantBarred { expired: false, .. } => "tenant_disabled",
             Refusal::TenantBarred { expired: true, .. } => "tenant_expired",
             Refusal::FunctionForbidden { .. } => "endpoint_not_allowed",
@@ -306,6 +325,23 @@ impl Refusal {
             }
             Refusal::KeyDisabled => "This API key is disabled. Ask your operator.".into(),
             Refusal::KeyExpired => "This API key has expired. Ask your operator for a new one.".into(),
+            Refusal::BadToken { flaw } => {
+                format!(
+                    "This token is not accepted here ({flaw}). Get another one where you got it, meant for this gateway."
+                )
+            }
+            Refusal::TokenUnmapped { project } if project.is_empty() => {
+                "This token does not say which project you belong to. Ask your operator.".into()
+            }
+            Refusal::TokenUnmapped { project } => {
+                format!(
+                    "This token says that you belong to `{}`, which is no project here. Ask your operator.",
+                    clip(project, 100)
+                )
+            }
+            Refusal::IssuerUnavailable => {
+                "Whether this token is good cannot be found out right now. Try again shortly.".into()
+            }
             Refusal::TenantBarred { kind, id, expired } => {
                 let why = if *expired { "has expired" } else { "is disabled" };
                 format!("The {} `{id}` that this API key belongs to {why}. Ask your operator.", kind.name())
@@ -437,7 +473,9 @@ impl Refusal {
     /// Seconds the caller should wait, where that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Refusal::Draining | Refusal::LedgerUnavailable | Refusal::StoreUnavailable => Some(Duration::from_secs(1)),
+            Refusal::Draining | Refusal::LedgerUnavailable | Refusal::StoreUnavailable | Refusal::IssuerUnavailable => {
+                Some(Duration::from_secs(1))
+            }
             Refusal::Overloaded { retry_after } | Refusal::Resting { retry_after, .. } => Some(*retry_after),
             Refusal::Limited { wait, .. } => *wait,
             Refusal::OverBudget { retry_after, .. } => *retry_after,
@@ -464,6 +502,9 @@ impl Refusal {
             Refusal::BadKey => "bad_key",
             Refusal::KeyDisabled => "key_disabled",
             Refusal::KeyExpired => "key_expired",
+            Refusal::BadToken { .. } => "invalid_token",
+            Refusal::TokenUnmapped { .. } => "unknown_tenant",
+            Refusal::IssuerUnavailable => "issuer_unavailable",
             Refusal::TenantBarred { expired: false, .. } => "tenant_disabled",
             Refusal::TenantBarred { expired: true, .. } => "tenant_expired",
             Refusal::FunctionForbidden { .. } => "endpoint_not_allowed",

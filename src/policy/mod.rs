@@ -17,6 +17,7 @@ pub mod role;
 pub mod route;
 pub mod rules;
 pub mod tenancy;
+pub mod token;
 
 use dashmap::DashMap;
 use std::sync::Arc;

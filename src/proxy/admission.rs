@@ -11,7 +11,7 @@ use pingora::{Error, ErrorType, Result};
 use super::context::Ctx;
 use super::downstream;
 use super::gate::{Gate, KeepAlive};
-use super::{dedup, explaining, intake, limiting, reply, shadow};
+use super::{bearers, dedup, explaining, intake, limiting, reply, shadow};
 use crate::dialect::{anthropic, openai_responses};
 use crate::exchange::paths::{self, Access, Found, Operation};
 use crate::exchange::{self, Call, Circumstances, Plan, Refusal, Said, models};
@@ -27,6 +27,11 @@ const DRAINED: usize = 64 * 1024;
 
 /// Pingora's `request_filter`: `true` when the call has been answered.
 pub async fn request(session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+    if let Some(credential) = bearers::credential(session, ctx) {
+        // Boxed: calls with keys should not carry what that takes.
+        let admitted = Box::pin(bearers::admit(ctx, &credential)).await;
+        ctx.bearer = Some(admitted);
+    }
     match admit(session, ctx).await {
         Ok(Next::Proxy) => Ok(false),
         Ok(Next::Answered) => Ok(true),
@@ -79,14 +84,17 @@ async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<Refu
         return health(session, ctx, route.operation).await;
     }
     let snapshot = ctx.served.snapshot.clone();
-    let key = {
-        let headers = &head.headers;
-        if headers.get_all(header::AUTHORIZATION).iter().nth(1).is_some() {
-            // Which one counts is not for us to guess.
-            return Err(Some(Refusal::BadKey));
+    let headers = &head.headers;
+    if headers.get_all(header::AUTHORIZATION).iter().nth(1).is_some() {
+        // Which one counts is not for us to guess.
+        return Err(Some(Refusal::BadKey));
+    }
+    let key = match ctx.bearer.take() {
+        Some(admitted) => admitted?,
+        None => {
+            let secret = exchange::credential(&|name| text(headers, name), head.uri.query());
+            exchange::admit(&snapshot, &ctx.shared.directory, secret, ctx.started.unix_ms / 1_000)?
         }
-        let secret = exchange::credential(&|name| text(headers, name), head.uri.query());
-        exchange::admit(&snapshot, &ctx.shared.directory, secret, ctx.started.unix_ms / 1_000)?
     };
     let from = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
     exchange::permit(&key, route.operation.function(), from)?;

@@ -44,6 +44,8 @@ pub struct Ctx {
     pub dialect: Dialect,
     pub operation: Option<Operation>,
     pub key: Option<Arc<Key>>,
+    /// Who brings a token instead of a key, or why he is not let in.
+    pub bearer: Option<Result<Arc<Key>, Refusal>>,
     pub call: Option<Arc<Call>>,
     pub plan: Option<Plan>,
     /// Where explanations are kept.
@@ -161,6 +163,7 @@ impl Ctx {
             dialect: openai_chat::DIALECT,
             operation: None,
             key: None,
+            bearer: None,
             call: None,
             plan: None,
             explanation: None,

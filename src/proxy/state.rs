@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use http::HeaderMap;
 use tokio::sync::watch;
 
+use super::bearers::{Inquiry, KeyHolder};
 use super::flight::Flights;
 use super::heads;
 use super::intake::Buffered;
@@ -51,6 +52,8 @@ pub struct Shared {
     pub flights: Arc<Flights>,
     /// Attempts beside the calls.
     pub sides: Sides,
+    /// Questions about tokens.
+    pub inquiry: Inquiry,
     /// Told each time a new snapshot is in place.
     pub swapped: watch::Sender<()>,
 }
@@ -60,6 +63,7 @@ pub struct Served {
     pub snapshot: Arc<Snapshot>,
     ways: HashMap<String, Arc<Way>>,
     holders: HashMap<String, Arc<Holder>>,
+    issuer_keys: HashMap<String, Arc<KeyHolder>>,
 }
 
 /// How one provider is reached.
@@ -92,7 +96,8 @@ impl Served {
                 Some((provider.id.clone(), kept.cloned().or_else(|| Holder::new(provider))?))
             })
             .collect();
-        Served { snapshot, ways, holders }
+        let issuer_keys = KeyHolder::all(&snapshot.issuers.all, before);
+        Served { snapshot, ways, holders, issuer_keys }
     }
 
     pub fn way(&self, provider: &str) -> Option<&Arc<Way>> {
@@ -106,6 +111,15 @@ impl Served {
 
     pub fn holders(&self) -> impl Iterator<Item = &Arc<Holder>> {
         self.holders.values()
+    }
+
+    /// The public keys of an issuer.
+    pub fn keys_of(&self, issuer: &str) -> Option<&Arc<KeyHolder>> {
+        self.issuer_keys.get(issuer)
+    }
+
+    pub fn all_keys(&self) -> impl Iterator<Item = &Arc<KeyHolder>> {
+        self.issuer_keys.values()
     }
 
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
@@ -140,6 +154,7 @@ impl Shared {
             stopping: watch::Sender::new(false),
             flights: Arc::default(),
             sides: Sides::default(),
+            inquiry: Inquiry::default(),
             swapped: watch::Sender::new(()),
         })
     }

@@ -123,6 +123,53 @@ impl RetryBudgetSpent<'_> {
     }
 }
 
+/// A token of a caller's was looked at.
+pub struct BearerSeen<'e> {
+    /// Empty: of nobody who is trusted.
+    pub issuer: &'e str,
+    pub result: &'static str,
+}
+
+impl BearerSeen<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.bearers.with_label_values(&[self.issuer, self.result]).inc();
+        tracing::debug!(issuer = self.issuer, result = self.result, "a token of a caller's");
+    }
+}
+
+/// The public keys of an issuer were fetched, or could not be.
+pub struct IssuerKeys<'e> {
+    pub issuer: &'e str,
+    pub failed: Option<&'e str>,
+}
+
+impl IssuerKeys<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        let Self { issuer, failed } = self;
+        let result = if failed.is_some() { "keys_failed" } else { "keys" };
+        metrics.issuer_requests.with_label_values(&[issuer, result]).inc();
+        match failed {
+            None => tracing::debug!(issuer, "the keys of an issuer of tokens"),
+            Some(cause) => {
+                tracing::warn!(issuer, cause = %clean(cause), "no keys of an issuer of tokens: those from before count")
+            }
+        }
+    }
+}
+
+/// An issuer does not say whether a token is good.
+pub struct IssuerSilent<'e> {
+    pub issuer: &'e str,
+    pub cause: &'e str,
+}
+
+impl IssuerSilent<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.issuer_requests.with_label_values(&[self.issuer, "question_failed"]).inc();
+        tracing::warn!(issuer = self.issuer, cause = %clean(self.cause), "an issuer does not say whether a token is good");
+    }
+}
+
 /// A limit of a caller's let a call not through.
 pub struct LimitRefused<'e> {
     pub request: &'e str,

@@ -37,6 +37,8 @@ pub struct Metrics {
     pub over_budget: IntCounterVec,
     pub budget_drift: IntCounter,
     pub budget_alerts: IntCounterVec,
+    pub bearers: IntCounterVec,
+    pub issuer_requests: IntCounterVec,
     pub continuations: IntCounterVec,
     pub tokens: IntCounterVec,
     pub cost: CounterVec,
@@ -164,6 +166,18 @@ impl Metrics {
                 "retries_withheld_total",
                 "Further attempts that were not made because the retry budget is spent.",
                 &["model"],
+            ),
+            bearers: counters(
+                &registry,
+                "bearer_tokens_total",
+                "Tokens of callers that were looked at, and not known from before, by issuer (empty: none that is trusted) and result.",
+                &["issuer", "result"],
+            ),
+            issuer_requests: counters(
+                &registry,
+                "issuer_requests_total",
+                "Requests to issuers of callers' tokens for their keys, and questions that they did not answer, by result.",
+                &["issuer", "result"],
             ),
             limit_refusals: counters(
                 &registry,

@@ -11,6 +11,8 @@ mod answers;
 #[cfg(test)]
 mod authz;
 #[cfg(test)]
+mod bearers;
+#[cfg(test)]
 mod budgets;
 #[cfg(test)]
 mod callers;

@@ -81,6 +81,24 @@ macro_rules! level {
         }
 
         impl $name {
+            /// Writes the rules of this level into a key.
+            pub fn give(&self, key: &mut Key) {
+                let own = self.clone();
+                key.models = own.models;
+                key.functions = own.functions;
+                key.regions = own.regions;
+                key.attributes = own.attributes;
+                key.addresses = own.addresses;
+                key.tier = own.tier;
+                key.limits = own.limits;
+                key.budget = own.budget;
+                key.budgets = own.budgets;
+                key.tags = own.tags;
+                key.metadata = own.metadata;
+                key.expires = own.expires;
+                key.disabled = own.disabled;
+            }
+
             pub fn rules(&self) -> LevelRules<'_> {
                 LevelRules {
                     models: self.models.as_deref(),
@@ -130,6 +148,14 @@ level! {
         team: Option<String>,
         /// Where the person is written to.
         email: Option<String>,
+    }
+}
+
+level! {
+    /// What holds for each caller who brings a token of an issuer, as for a key.
+    Callers {
+        /// A name of `projects`, for those of whom no claim says another.
+        project: Option<String>,
     }
 }
 

@@ -12,7 +12,7 @@ use crate::policy::Moment;
 
 /// Parts of a sliding window. What was taken counts for a part longer than the window, so that no window holds more than
 /// the limit; at full load that costs one part in so many.
-const SLOTS: u64 = 160;
+const SLOTS: u64 = 320;
 /// The window, the part that is being filled, and one that is empty.
 const RING: u64 = SLOTS + 2;
 /// One call that had to give back, in [`State::open`].

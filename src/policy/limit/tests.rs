@@ -300,7 +300,7 @@ proptest! {
                 }
                 Err(Refused { wait: Wait::Never, .. }) => prop_assert!(step.n > most),
                 Err(Refused { wait: Wait::Micros(wait), .. }) => {
-                    let longer = SECOND + SECOND / 160;
+                    let longer = SECOND + SECOND / 320;
                     prop_assert!(held(&window, now.saturating_sub(longer)) + step.n > most, "a false refusal");
                     prop_assert!(limits[0].state.room(&limits[0], step.n, most, at(now + wait - 1).now).is_err());
                     prop_assert!(limits[0].state.room(&limits[0], step.n, most, at(now + wait).now).is_ok());

@@ -26,6 +26,7 @@
 //! | B-13 | none | there is no realtime endpoint yet |
 //! | G-1, G-2, G-4 to G-6, G-10 to G-12 | `budgets` | |
 //! | G-3 | none | end users that nobody has named have no budgets of their own |
+//! | G-7 | `limits` | |
 //! | G-8 | unit | `policy::budget::window`: no clock of a whole process is moved |
 //! | G-9 | replay | `g09_no_reserve_is_below_the_truth`, over the recordings |
 //! | H-8 to H-10 | `tenants` | H-10: kills at random moments; a change that fails half way is a unit test of `store/directory` |
@@ -46,6 +47,7 @@ mod connect;
 mod failover;
 mod h2;
 mod health;
+mod limits;
 mod names;
 mod status;
 mod stream;
