@@ -81,7 +81,7 @@ loadtest: release ## processor time a request beside a bare Pingora proxy, bound
 simulate: system ## a day over ten made-up providers in virtual time: each strategy against chance and an oracle
 	$(CARGO) run --release --locked -j$(JOBS) --example simulate
 
-races: system ## many callers at once against limits: rate, places kept (RACES_SECONDS=60, RACES_EXITS=10000)
+races: system ## many callers at once against limits and budgets: rate, places kept, nothing leaked (RACES_SECONDS=60, RACES_EXITS=10000)
 	set -o pipefail; PORTOLAN_RACES_SECONDS=$(or $(RACES_SECONDS),60) PORTOLAN_RACES_EXITS=$(or $(RACES_EXITS),10000) \
 	  $(CARGO) test --locked -j$(JOBS) --test gateway -- races:: --show-output --test-threads=1 \
 	  | grep -E '^(limits|budgets|test .*FAILED|test result|thread .* panicked)'

@@ -23,6 +23,7 @@ use crate::config::Snapshot;
 use crate::config::directory::Directory;
 use crate::policy::route::Gate;
 use crate::policy::{Live, Moment};
+use crate::proxy::alerts::Teller;
 use crate::proxy::bearers::KeyService;
 use crate::proxy::budgets::{self, Keeper};
 use crate::proxy::heartbeat::Prober;
@@ -30,6 +31,7 @@ use crate::proxy::tokens::Refresher;
 use crate::proxy::upkeep::{Drain, Following, Reloader, Resolver, Retention, Source};
 use crate::proxy::{Gateway, Shared};
 use crate::sandbox;
+use crate::store::alerts::Alerts;
 use crate::store::directory::{Follower, Sqlite};
 use crate::store::journal::Journal;
 use crate::store::ledger::Ledger;
@@ -135,6 +137,10 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
     server.add_service(background_service("issuers", KeyService { shared: shared.clone() }));
     server.add_service(background_service("prober", Prober { shared: shared.clone() }));
     server.add_service(background_service("budgets", Keeper { shared: shared.clone() }));
+    let told = Alerts::open(&snapshot.state_dir).map_err(|error| {
+        vec![format!("what alerts were told in {} cannot be opened: {error}", snapshot.state_dir.display())]
+    })?;
+    server.add_service(background_service("alerts", Teller::new(shared.clone(), Arc::new(told))));
     let source = Arc::new(Files::new(file, &snapshot, live));
     server.add_service(background_service("reloader", Reloader { shared: shared.clone(), source }));
     if let Some(address) = snapshot.sandbox {

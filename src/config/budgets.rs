@@ -7,11 +7,12 @@ use std::sync::Arc;
 use super::build::Build;
 use super::file;
 use super::problem::Route;
-use super::snapshot::Currency;
+use super::snapshot::{Currency, Webhook, WebhookForm};
 use super::value::zone;
 use crate::policy::budget::{Budget, Degrade, Level, Period, Spendings, Window};
 use crate::policy::limit::States;
 use crate::policy::price::{Nano, cost_decimal};
+use crate::provider::{Node, Secret};
 
 /// Parts that are told of where nothing is written.
 const ALERTS: [u32; 3] = [50, 80, 100];
@@ -19,6 +20,8 @@ const ALERTS: [u32; 3] = [50, 80, 100];
 const MOST: usize = 8;
 /// Most parts of one budget that are told of.
 const MOST_ALERTS: usize = 16;
+/// Most who are told.
+const MOST_WEBHOOKS: usize = 16;
 /// Millionths of a unit.
 const MICRO: u128 = 1_000_000;
 
@@ -102,6 +105,56 @@ fn amount(written: &file::Budget) -> Option<(Nano, &str)> {
 }
 
 impl Build<'_> {
+    /// Who is told when parts of budgets are spent.
+    pub(super) fn webhooks(&mut self, written: &file::Alerts) -> Arc<[Webhook]> {
+        let route = Route::default().key("alerts").key("webhooks");
+        if written.webhooks.len() > MOST_WEBHOOKS {
+            self.wrong(&route, format!("{MOST_WEBHOOKS} webhooks at most"));
+        }
+        let all = written.webhooks.iter().enumerate();
+        all.filter_map(|(number, webhook)| self.webhook(webhook, &route.index(number))).collect()
+    }
+
+    fn webhook(&mut self, written: &file::Webhook, route: &Route) -> Option<Webhook> {
+        let url = self.kept(&written.url, &route.key("url"))?;
+        let secret = match &written.secret {
+            Some(secret) => Some(self.kept(secret, &route.key("secret"))?),
+            None => None,
+        };
+        // What stands behind the host is taken apart here: a base URL has no query.
+        let (base, query) = url.split_once('?').map_or((url.as_str(), None), |(base, query)| (base, Some(query)));
+        let node = match Node::parse(base, 1) {
+            Ok(node) => node,
+            Err(told) => {
+                self.wrong(&route.key("url"), told);
+                return None;
+            }
+        };
+        let path = if node.path.is_empty() { "/".to_owned() } else { node.path.clone() };
+        let path = query.map_or(path.clone(), |query| format!("{path}?{query}"));
+        let form = match written.form {
+            file::WebhookForm::Json => WebhookForm::Json,
+            file::WebhookForm::Slack => WebhookForm::Slack,
+        };
+        Some(Webhook { node, path, secret: secret.map(Secret::new), form })
+    }
+
+    /// A text that may lie in a file.
+    fn kept(&mut self, text: &str, route: &Route) -> Option<String> {
+        let Some(name) = text.strip_prefix("file:") else { return Some(text.to_owned()) };
+        match self.read(name).map(String::from_utf8) {
+            Ok(Ok(text)) => Some(text.trim().to_owned()),
+            Ok(Err(_)) => {
+                self.wrong(route, "this file is not text");
+                None
+            }
+            Err(told) => {
+                self.wrong(route, told);
+                None
+            }
+        }
+    }
+
     /// The budgets of a level, checked.
     pub(super) fn budgets(&mut self, one: Option<&file::Budget>, several: &[file::Budget], route: &Route) {
         if one.is_some() && !several.is_empty() {

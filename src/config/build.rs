@@ -115,6 +115,7 @@ impl Build<'_> {
         let currencies = self.currencies(&file.currencies);
         self.ground =
             Ground { spendings: self.live.spendings(), currencies: currencies.clone(), limits: self.live.limits() };
+        let webhooks = self.webhooks(&file.alerts);
         let tenants = self.tenants(&file);
         let keys = self.keys(&file, &tenants, &mut index);
         let anonymous = self.anonymous(&file, &tenants, &listen);
@@ -171,6 +172,7 @@ impl Build<'_> {
                 Some(Span(time)) => Some(time).filter(|time| !time.is_zero()),
             },
             currencies,
+            webhooks,
             unpriced: match file.unpriced {
                 None => Unpriced::Judged,
                 Some(file::Unpriced::Refuse) => Unpriced::Refused,

@@ -16,7 +16,7 @@ mod rules;
 mod tenancy;
 
 pub use beside::{Cost, Dedup, Hedge, Shadow};
-pub use budgets::{Budget, BudgetDegrade, BudgetPer, Unpriced};
+pub use budgets::{Alerts, Budget, BudgetDegrade, BudgetPer, Unpriced, Webhook, WebhookForm};
 pub use classes::{Class, Classes, Mode};
 pub use health::{Heartbeat, Question, When};
 pub use issuers::{ClaimNames, Introspection, Issuer, SignedBy};
@@ -101,6 +101,8 @@ pub struct File {
     pub threads: Option<usize>,
     pub ledger: Ledger,
     pub log: Log,
+    /// Who is told when parts of budgets are spent.
+    pub alerts: Alerts,
     /// What becomes of calls to a target whose price nobody knows. Default: they are refused where a hard budget would have to
     /// pay for them, and served and flagged otherwise.
     pub unpriced: Option<Unpriced>,

@@ -30,7 +30,7 @@ use crate::policy::route::{Average, Rules, Shares, Strategy, Vitals};
 use crate::policy::rules::Rule;
 use crate::policy::tenancy::{Level, Standing};
 use crate::policy::{Account, auth, queue, quota, retry};
-use crate::provider::{Provider, Target, Timeouts};
+use crate::provider::{Node, Provider, Secret, Target, Timeouts};
 
 #[derive(Debug)]
 pub struct Snapshot {
@@ -67,6 +67,8 @@ pub struct Snapshot {
     pub keep_responses: Option<Duration>,
     pub currencies: Vec<Currency>,
     pub unpriced: Unpriced,
+    /// Who is told when parts of budgets are spent.
+    pub webhooks: Arc<[Webhook]>,
     pub log: Log,
     /// `Some`: the sandbox provider is to be started on this address.
     pub sandbox: Option<SocketAddr>,
@@ -283,6 +285,23 @@ pub enum CostInBody {
     /// In answers that we write anyway; a passed-through body stays as it is.
     Transcoded,
     Always,
+}
+
+/// Whom alerts are sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Webhook {
+    pub node: Node,
+    /// Path and query. Often as secret as a password.
+    pub path: String,
+    /// What is sent is signed with it.
+    pub secret: Option<Secret>,
+    pub form: WebhookForm,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebhookForm {
+    Json,
+    Slack,
 }
 
 /// What becomes of calls to a target whose price nobody knows.

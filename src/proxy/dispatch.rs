@@ -70,7 +70,10 @@ fn next(ctx: &mut Ctx) -> Result<Next, Refusal> {
 }
 
 /// What nobody knows the price of must not be paid for from a hard budget.
-fn priced(rule: Unpriced, key: Option<&Key>, call: &Call, candidate: &Candidate) -> Result<(), Refusal> {
+///
+/// # Errors
+/// It would be.
+pub fn priced(rule: Unpriced, key: Option<&Key>, call: &Call, candidate: &Candidate) -> Result<(), Refusal> {
     let refused = || match rule {
         Unpriced::Judged => key.is_some_and(|key| key.budgeted && key.budgets().any(|budget| budget.hard)),
         Unpriced::Refused => true,

@@ -21,7 +21,7 @@ use tokio::time::sleep;
 use super::context::Ctx;
 use super::side::{Adopted, Errand, Exchange, Unanswered};
 use super::state::Served;
-use super::{budgets, downstream, heads, relaying};
+use super::{budgets, dispatch, downstream, heads, relaying};
 use crate::exchange::{Aside, Attempt, Making, Plan};
 use crate::policy::route::hedge::{Hedge, Hedges};
 use crate::telemetry::Metrics;
@@ -144,6 +144,9 @@ async fn ask(second: Second, served: &Served) -> Result<Exchange, &'static str> 
     let now = errand.shared.now();
     let beside = plan.beside(now, rules.fallback, &mut || fastrand::u64(..));
     let Some((candidate, held, place)) = beside else { return Err("nowhere") };
+    if dispatch::priced(served.snapshot.unpriced, Some(&errand.key), &errand.call, &candidate).is_err() {
+        return Err("nowhere");
+    }
     let making = Making {
         snapshot: &served.snapshot,
         caller: errand.dialect,

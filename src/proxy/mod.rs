@@ -4,6 +4,7 @@
 //! [`downstream`]'s stand-in for the length of the proxy loop.
 
 mod admission;
+pub mod alerts;
 pub mod bearers;
 pub mod budgets;
 mod context;

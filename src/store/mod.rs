@@ -1,6 +1,7 @@
 //! Floor 8: what outlives a call: the journal of attempts, the ledger it drains into, and answers that callers come back
 //! to.
 
+pub mod alerts;
 mod batch;
 mod books;
 pub mod directory;

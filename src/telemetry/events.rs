@@ -6,6 +6,7 @@ use super::{Metrics, Series};
 use crate::exchange::record::Settlement;
 use crate::ir::FaultKind;
 use crate::policy::budget::Short;
+use crate::policy::price::cost_decimal;
 
 /// An attempt is over and settled.
 pub struct AttemptFinished<'e> {
@@ -372,6 +373,28 @@ impl OverBudget<'_> {
             why = %self.short,
             "a budget has no room"
         );
+    }
+}
+
+/// A part of a budget is spent.
+pub struct BudgetAlert<'e> {
+    pub level: &'static str,
+    pub id: &'e str,
+    pub budget: &'e str,
+    pub percent: u32,
+    /// Nano-dollars.
+    pub spent: u64,
+    pub limit: u64,
+    /// `sent`, or `untold` where nobody is to be told.
+    pub result: &'static str,
+}
+
+impl BudgetAlert<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.budget_alerts.with_label_values(&[self.result]).inc();
+        let (spent, limit) = (cost_decimal(self.spent), cost_decimal(self.limit));
+        let Self { level, id, budget, percent, .. } = self;
+        tracing::warn!(level, id, budget, percent, spent, limit, "a part of a budget is spent");
     }
 }
 

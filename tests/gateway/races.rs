@@ -96,13 +96,9 @@ fn limits_hold_their_rate_under_pressure() {
     }
 }
 
-#[test]
-fn whoever_leaves_however_keeps_no_place() {
-    const CALLERS: usize = 16;
-    // Who has left has its place until the gateway has seen that.
-    const PLACES: usize = 3 * CALLERS;
-    let exits = number("PORTOLAN_RACES_EXITS", 400);
-    let upstream = Upstream::start(|attempt| {
+/// A provider that fails, cuts, drips and holds as it is told.
+fn trouble() -> Upstream {
+    Upstream::start(|attempt| {
         let body = attempt.json();
         match attempt.text() {
             text if text.contains("fail") => answers::error(500, "no"),
@@ -120,13 +116,15 @@ fn whoever_leaves_however_keeps_no_place() {
             text if text.contains("slow") => answers::stream(&answers::stream_frames(&["a "; 20], false), 5),
             _ => answers::good(&body, "fine"),
         }
-    });
-    let gateway = start(&upstream, &format!("{{ concurrency: {PLACES}, tpm: 1000000000 }}"));
+    })
+}
+
+/// That many callers, never more than one call each at once, whose calls end in all ways there are; how many were refused.
+fn leave(gateway: &Gateway, callers: usize, exits: usize) -> usize {
     let (next, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
-        // Far fewer than there are places: nobody is ever refused.
-        for seed in 0..CALLERS {
-            let (gateway, next, refused) = (&gateway, &next, &refused);
+        for seed in 0..callers {
+            let (next, refused) = (&next, &refused);
             scope.spawn(move || {
                 let mut dice = fastrand::Rng::with_seed(seed as u64);
                 while next.fetch_add(1, Ordering::SeqCst) < exits {
@@ -155,7 +153,19 @@ fn whoever_leaves_however_keeps_no_place() {
             });
         }
     });
-    let refused = refused.load(Ordering::SeqCst);
+    refused.load(Ordering::SeqCst)
+}
+
+#[test]
+fn whoever_leaves_however_keeps_no_place() {
+    const CALLERS: usize = 16;
+    // Who has left has its place until the gateway has seen that.
+    const PLACES: usize = 3 * CALLERS;
+    let exits = number("PORTOLAN_RACES_EXITS", 400);
+    let upstream = trouble();
+    let gateway = start(&upstream, &format!("{{ concurrency: {PLACES}, tpm: 1000000000 }}"));
+    // Far fewer than there are places: nobody is ever refused.
+    let refused = leave(&gateway, CALLERS, exits);
     let deadline = Instant::now() + Duration::from_secs(10);
     while gateway.metric("portolan_requests_in_flight", &[]) != 0.0 {
         assert!(Instant::now() < deadline, "calls that do not end:\n{}", gateway.logs());
@@ -178,4 +188,29 @@ fn whoever_leaves_however_keeps_no_place() {
     println!("limits: {exits} exits, {kept} places kept, {refused} refused for nothing");
     assert_eq!((kept, refused), (0, 0));
     assert!(!gateway.logs().contains("panicked") && gateway.logs().find(SECRET).is_none());
+}
+
+#[test]
+fn budgets_leak_nothing_and_refuse_nobody_for_nothing() {
+    let exits = number("PORTOLAN_RACES_EXITS", 400);
+    let upstream = trouble();
+    let text = config(&[("alias", &upstream.v1())], "retry: { tries: 1 }\nlog: { level: warn }\n");
+    let text =
+        text.replacen("model: alias-real", "model: alias-real, price: { input: 0, output: 0, request: 0.001 }", 1);
+    // Room for each call, and not for one more.
+    let budget =
+        format!("budgets: [{{ usd: {}.{:03} }}, {{ usd: 1000000, per: total }}]", exits / 1_000, exits % 1_000);
+    let gateway = Gateway::start(&text.replace("id: main,", &format!("id: main, {budget},")));
+    let refused = leave(&gateway, 16, exits);
+    gateway.settled(1);
+    let label = ["level=\"key\"", "budget=\"month\""];
+    let leaked = (gateway.metric("portolan_budget_reserved_usd", &label) * 1e9) as i64;
+    let spent = gateway.metric("portolan_budget_spent_usd", &label);
+    let cost = gateway.usage(SECRET)["total"]["cost_usd"].as_f64().unwrap();
+    let off = ((spent - cost) * 1e9).round() as i64;
+    println!(
+        "budgets: {exits} exits, {leaked} nano leaked, {refused} refused for nothing, {off} nano beside the ledger"
+    );
+    assert_eq!((leaked, refused, off), (0, 0, 0));
+    assert!(!gateway.logs().contains("panicked"), "{}", gateway.logs());
 }

@@ -67,3 +67,33 @@ pub enum Unpriced {
     /// They count at the dearest price that the catalogue has for a model of this name, or else for any of its provider.
     Estimate,
 }
+
+/// Who is told when budgets are spent.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alerts {
+    pub webhooks: Vec<Webhook>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// Where each alert is sent to by POST. It may be ${NAME} or file:/path.
+    pub url: String,
+    /// What is sent is signed with it: header x-portolan-signature, t=SECONDS,v1=HMAC-SHA256 of `SECONDS.BODY` in hexadecimal
+    /// digits. It may be ${NAME} or file:/path.
+    pub secret: Option<String>,
+    /// How an alert is written. Default json.
+    #[serde(default)]
+    pub form: WebhookForm,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WebhookForm {
+    /// An object with all that is known.
+    #[default]
+    Json,
+    /// A message for a Slack channel.
+    Slack,
+}
