@@ -11,7 +11,7 @@ export PORTOLAN_RECORDINGS := $(RECORDINGS)
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
 RELEASE := $(TARGET_DIR)/release/portolan
 
-.PHONY: help run build release test unit gateway faults sdk-test replay lint authz bench loadtest simulate races deny fuzz system python node clean
+.PHONY: help run build release test unit gateway faults kill9 sdk-test replay lint authz bench loadtest simulate races deny fuzz system python node clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -47,6 +47,13 @@ faults: system ## what providers and callers do wrong, case by case (PORTOLAN_FA
 	awk '/^test faults::/ { bad = !/ ok$$/; if (/::failover::/) part[bad]++; sum[bad]++ } \
 	  END { printf "failover: %d passed, %d failed\nfaults: %d passed, %d failed\n", part[0], part[1], sum[0], sum[1]; \
 	    exit sum[1] > 0 || sum[0] == 0 }' $(TARGET_DIR)/faults.log
+
+kill9: system ## gateways on one ledger killed under load (KILLS=n for fewer), against their provider's own journal
+	@mkdir -p $(TARGET_DIR)
+	@set -o pipefail; KILLS=$(or $(KILLS),100) $(CARGO) test --locked -j$(JOBS) --features failpoints --test gateway -- kill9:: --nocapture --test-threads=1 2>&1 \
+	  | tee $(TARGET_DIR)/kill9.log | grep -E '^(test .*FAILED|error|thread .* panicked)' -A 5 || true; \
+	grep -oE 'kill9: .* fail points.*' $(TARGET_DIR)/kill9.log; grep -oE 'kill9: [0-9]+ kills.*' $(TARGET_DIR)/kill9.log && \
+	grep -q '^test result: ok' $(TARGET_DIR)/kill9.log
 
 authz: build tests/authz/.venv/installed ## who may do what on the admin port: every route, role and tenant; then schemathesis (AUTHZ_EXAMPLES=n each)
 	@mkdir -p $(TARGET_DIR)

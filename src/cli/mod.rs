@@ -18,6 +18,7 @@ pub mod catalog;
 pub mod check;
 mod greeting;
 pub mod keys;
+mod ledger;
 mod load;
 pub mod route;
 mod run;
@@ -60,6 +61,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Check the ledger, or write its rows for other programs.
+    #[command(subcommand)]
+    Ledger(ledger::Ledger),
     /// Show how the targets of a running gateway are.
     Targets {
         /// The configuration, for the address of its admin port.
@@ -129,6 +133,7 @@ pub fn main() -> ExitCode {
             return run::command(&config, upgrade);
         }
         Command::Usage { config, asked, json } => usage::run(&config, &asked, json, &mut out, &mut err),
+        Command::Ledger(what) => ledger::run(&what, &mut out, &mut err),
         Command::Targets { config, json } => targets::run(&config, json, token(), &mut out, &mut err),
         Command::Route { config, asked } => {
             let outside = Outside { read: &read_or_given, ..outside() };

@@ -7,6 +7,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, Transactio
 use crate::exchange::record::{Id, Intent, Record, Settlement};
 use crate::ir::Usage;
 use crate::store::books::{Error, whole};
+use crate::store::failpoint;
 use crate::store::schema::{OPEN, SETTLED, TIME_SHIFT, first_id, last_id};
 use crate::wire::writer;
 
@@ -65,6 +66,7 @@ impl<'b, 'r> Batch<'b, 'r> {
     /// Begins to write records of a process.
     pub fn begin(conn: &'b Connection, accounts: &'b mut Accounts, owner: &str) -> Result<Batch<'b, 'r>, Error> {
         let tx = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
+        failpoint::reach("drain.begin");
         let mut process = conn.prepare_cached("SELECT id FROM processes WHERE name = ?1")?;
         let process = match process.query_row([owner], |row| row.get(0)).optional()? {
             Some(process) => process,
@@ -109,10 +111,13 @@ impl<'b, 'r> Batch<'b, 'r> {
         for (_, intent) in std::mem::take(&mut self.begun) {
             self.open(&intent)?;
         }
+        failpoint::reach("rows.written");
         self.tx
             .prepare_cached("INSERT OR REPLACE INTO segments (name, offset) VALUES (?1, ?2)")?
             .execute(params![segment, whole(drained)])?;
+        failpoint::reach("offset.written");
         self.tx.commit()?;
+        failpoint::reach("commit.after");
         if self.accounts.len() + self.opened.len() > MOST_ACCOUNTS {
             self.accounts.clear();
         }

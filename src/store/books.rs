@@ -16,6 +16,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use crate::store::batch::{Accounts, Batch};
+use crate::store::failpoint;
 use crate::store::schema::{MIGRATIONS, migrate};
 
 /// How long SQLite waits for another process before it says "busy". Nobody's call waits here, only the drain.
@@ -201,13 +202,19 @@ impl Books {
 
     /// Counts what a dead process left open for its reserve; returns how many attempts that were.
     pub fn orphan(&mut self, owner: &str, now: u64) -> Result<usize, Error> {
-        Ok(self.conn.execute(ORPHAN, params![whole(now), owner])?)
+        failpoint::reach("orphan.before");
+        let orphaned = self.conn.execute(ORPHAN, params![whole(now), owner])?;
+        failpoint::reach("orphan.after");
+        Ok(orphaned)
     }
 
     /// Brings everything committed so far to the disk and into the database file itself. `false`: a reader is in the
     /// way for now. What `synchronous = NORMAL` leaves to later must not be left when a segment's file goes.
     pub fn checkpoint(&self) -> Result<bool, Error> {
-        Ok(self.conn.query_row("PRAGMA wal_checkpoint(full)", [], |row| row.get::<_, i64>(0))? == 0)
+        failpoint::reach("checkpoint.before");
+        let busy = self.conn.query_row("PRAGMA wal_checkpoint(full)", [], |row| row.get::<_, i64>(0))?;
+        failpoint::reach("checkpoint.after");
+        Ok(busy == 0)
     }
 
     /// Forgets a segment whose file is gone.

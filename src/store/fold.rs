@@ -54,11 +54,6 @@ pub(super) const ROWS: &str = "
     SELECT e.id, e.request, e.state, e.account, e.number, e.outcome, e.tags, e.input, e.output, e.cached, e.cache_write,
         e.cache_write_1h, e.reasoning, e.other_usage, e.estimated, e.cost, e.unpriced, e.latency_us, e.ttft_us, e.served
     FROM entries e WHERE e.id >= ? AND e.id < ?";
-/// Requests of which there may be more than one row.
-const SEVERAL: &str = "
-    SELECT request FROM entries WHERE id >= ?1 AND id < ?2
-        AND (number <> 1 OR account IN (SELECT id FROM accounts WHERE key LIKE '@%'))
-    UNION SELECT request FROM rollup_requests WHERE rollup IN (SELECT id FROM rollups WHERE at >= ?3 AND at < ?4)";
 const ROLLUPS: &str = "SELECT * FROM rollups e WHERE e.at >= ? AND e.at < ?";
 
 /// What a question is answered with.
@@ -238,17 +233,21 @@ pub(super) const SUMS: [&str; 23] = [
 
 /// Answers a question.
 pub(super) fn report(conn: &Connection, query: &Query) -> Result<Report, Error> {
-    let tx = conn.unchecked_transaction()?;
+    within(&*conn.unchecked_transaction()?, query)
+}
+
+/// Answers it within a transaction.
+pub(super) fn within(tx: &Connection, query: &Query) -> Result<Report, Error> {
     // A ledger that an earlier version made, and that this one has not opened to write.
     let rollups = tx.prepare("SELECT 1 FROM rollups LIMIT 0").is_ok();
     let (from, to) = (query.from.unwrap_or(0), query.to.unwrap_or(u64::MAX));
     let ids = [Value::Integer(first_id(from)), Value::Integer(query.to.map_or(i64::MAX, first_id))];
     let days = [from, to].map(|at| Value::Integer(i64::try_from(at).unwrap_or(i64::MAX)));
-    let mut fold = Fold::new(&tx, query);
-    if rollups {
-        fold.several = several(&tx, ids.iter().chain(&days))?;
-    }
     let (among, values) = accounts_among(&query.only);
+    let mut fold = Fold::new(tx, query);
+    if rollups {
+        fold.several = several(tx, &ids, &days, &among, &values)?;
+    }
     let mut select = tx.prepare_cached(&format!("{ROWS}{among}"))?;
     let mut rows = select.query(params_from_iter(ids.iter().chain(&values)))?;
     while let Some(row) = rows.next()? {
@@ -268,13 +267,22 @@ pub(super) fn report(conn: &Connection, query: &Query) -> Result<Report, Error> 
     Ok(fold.report(rolled_up))
 }
 
-/// Ids of requests that may have several rows in a range of ids and of days.
-pub(super) fn several<'v>(
+/// Ids of requests that may have several rows in a range of ids and of days, among those accounts.
+pub(super) fn several(
     conn: &Connection,
-    range: impl Iterator<Item = &'v Value>,
+    ids: &[Value; 2],
+    days: &[Value; 2],
+    among: &str,
+    values: &[Value],
 ) -> Result<HashSet<[u8; 16]>, Error> {
-    let mut select = conn.prepare_cached(SEVERAL)?;
-    let found = select.query_map(params_from_iter(range), |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let mut select = conn.prepare_cached(&format!(
+        "SELECT request FROM entries e WHERE e.id >= ? AND e.id < ?{among}
+            AND (e.number <> 1 OR e.account IN (SELECT id FROM accounts WHERE key LIKE '@%'))
+        UNION SELECT request FROM rollup_requests WHERE rollup IN (
+            SELECT id FROM rollups e WHERE e.at >= ? AND e.at < ?{among})"
+    ))?;
+    let values = ids.iter().chain(values).chain(days).chain(values);
+    let found = select.query_map(params_from_iter(values), |row| row.get(0))?.collect::<Result<_, _>>()?;
     Ok(found)
 }
 

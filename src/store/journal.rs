@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::exchange::record::{Intent, NOTE, Settlement};
+use crate::store::failpoint;
 use crate::store::segment::{self, SUFFIX};
 
 /// A segment that reached this size is followed by a new one.
@@ -59,7 +60,7 @@ impl Journal {
     /// # Errors
     /// The directory or the segment cannot be made: without a journal nothing may be dispatched.
     pub fn open(state_dir: &Path) -> io::Result<Journal> {
-        Journal::with(state_dir, Box::new(Os), ROTATE, PAUSE)
+        Journal::with(state_dir, Box::new(Os), failpoint::rotate(ROTATE), PAUSE)
     }
 
     pub(super) fn with(state_dir: &Path, disk: Box<dyn Disk>, rotate: u64, pause: Duration) -> io::Result<Journal> {
@@ -99,7 +100,10 @@ impl Journal {
     /// # Errors
     /// The disk does not take it. For a second after a failure the answer is the same error without another try.
     pub fn append_intent(&self, intent: &Intent<'_>) -> io::Result<()> {
-        encoded(|out| intent.write(out), |record| self.append(record, false))
+        failpoint::reach("intent.before");
+        let written = encoded(|out| intent.write(out), |record| self.append(record, false));
+        failpoint::reach("intent.after");
+        written
     }
 
     /// Writes a settlement, or keeps it until the disk takes it.
@@ -107,7 +111,10 @@ impl Journal {
     /// # Errors
     /// It is neither written nor kept. The attempt will then count as orphaned, at its reserve.
     pub fn append_settlement(&self, settlement: &Settlement<'_>) -> io::Result<()> {
-        encoded(|out| settlement.write(out), |record| self.append(record, true))
+        failpoint::reach("settlement.before");
+        let written = encoded(|out| settlement.write(out), |record| self.append(record, true));
+        failpoint::reach("settlement.after");
+        written
     }
 
     /// Whether the disk took the last record and the last sync. While `false`, expect intents to be refused.
@@ -177,7 +184,10 @@ impl Journal {
                 failed |= !self.repeat(&segment);
                 continue;
             }
-            match self.disk.sync(&segment.file) {
+            failpoint::reach("sync.before");
+            let synced = self.disk.sync(&segment.file);
+            failpoint::reach("sync.after");
+            match synced {
                 Ok(()) => segment.synced.store(written, Ordering::Release),
                 Err(error) => {
                     failed = true;
@@ -318,7 +328,9 @@ impl Journal {
     }
 
     fn advance(&self, open: &mut Open) -> io::Result<()> {
+        failpoint::reach("rotate.before");
         let next = Arc::new(Segment::create(&*self.disk, &self.dir, &self.owner, open.next)?);
+        failpoint::reach("rotate.renamed");
         open.next += 1;
         let old = std::mem::replace(&mut open.current, next);
         if old.written() == 0 {
@@ -327,6 +339,7 @@ impl Journal {
             open.sealed.push(old);
         }
         self.renamed.store(true, Ordering::Release);
+        failpoint::reach("rotate.after");
         Ok(())
     }
 

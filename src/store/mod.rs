@@ -6,10 +6,13 @@ mod batch;
 mod books;
 pub mod directory;
 mod drain;
+pub mod export;
+pub mod failpoint;
 mod fold;
 pub mod journal;
 pub mod ledger;
 mod query;
+pub mod reconcile;
 pub mod responses;
 mod rollup;
 mod schema;
@@ -17,6 +20,7 @@ mod segment;
 mod sketch;
 mod spent;
 pub mod usage;
+pub mod verify;
 mod worker;
 
 #[cfg(test)]

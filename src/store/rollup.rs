@@ -68,7 +68,7 @@ impl Roller {
             _ => {
                 let ids = [first_id(first), first_id(last.saturating_add(24 * HOUR))].map(Value::Integer);
                 let days = [first, last].map(|at| Value::Integer(i64::try_from(at).unwrap_or(i64::MAX)));
-                fold::several(&tx, ids.iter().chain(&days))?
+                fold::several(&tx, &ids, &days, "", &[])?
             }
         };
         let rolled = slice(&tx, first, last, &known)?;

@@ -18,6 +18,7 @@ use crate::exchange::record::Record;
 use crate::store::batch::Batch;
 use crate::store::books::{Books, Error};
 use crate::store::drain::Shared;
+use crate::store::failpoint;
 use crate::store::journal::{Journal, UNFINISHED};
 use crate::store::rollup::{Keep, Roller};
 use crate::store::segment::{self, Form, Step};
@@ -368,12 +369,16 @@ impl Worker {
 
     fn remove(&mut self, name: &str, path: &Path) -> Result<(), Error> {
         self.step()?;
+        failpoint::reach("remove.before");
         match fs::remove_file(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
+        failpoint::reach("remove.after");
         self.step()?;
-        self.books()?.forget(name)
+        let forgotten = self.books()?.forget(name);
+        failpoint::reach("forget.after");
+        forgotten
     }
 
     /// Something became durable; tests plant crashes here.

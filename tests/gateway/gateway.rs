@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -69,7 +70,7 @@ pub struct Gateway {
     pub admin: SocketAddr,
     child: Child,
     /// Holds configuration, log and, below `state`, what it keeps.
-    pub dir: tempfile::TempDir,
+    pub dir: Arc<tempfile::TempDir>,
     /// Command line of the next start.
     file: PathBuf,
     head: String,
@@ -103,10 +104,57 @@ impl Gateway {
         fs::create_dir(dir.path().join("state")).unwrap();
         let file = dir.path().join("portolan.yaml");
         fs::write(&file, format!("{head}{config}")).unwrap();
+        let dir = Arc::new(dir);
         let child = spawn(&file, dir.path(), &env);
         let mut gateway = Gateway { data, admin, child, dir, file, head, env };
         gateway.wait_ready();
         gateway
+    }
+
+    /// Another gateway on the same state directory, with ports of its own.
+    #[track_caller]
+    pub fn beside(&self, config: &str) -> Gateway {
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let (data, admin) = (local(free_port()), local(free_port()));
+        let head = format!("listen: {data}\nadmin: {{ listen: \"{admin}\" }}\nstate_dir: {}\n", self.state().display());
+        let file = self.dir.path().join(format!("beside-{}.yaml", data.port()));
+        fs::write(&file, format!("{head}{config}")).unwrap();
+        let child = spawn(&file, self.dir.path(), &self.env);
+        let mut other = Gateway { data, admin, child, dir: self.dir.clone(), file, head, env: self.env.clone() };
+        other.wait_ready();
+        other
+    }
+
+    /// Starts a gateway whose state directory is a file system of that size, in a mount namespace of its own.
+    #[track_caller]
+    pub fn start_on_disk(config: &str, size: &str) -> Gateway {
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let (data, admin) = (local(free_port()), local(free_port()));
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        fs::create_dir(&state).unwrap();
+        let head = format!("listen: {data}\nadmin: {{ listen: \"{admin}\" }}\nstate_dir: {}\n", state.display());
+        let file = dir.path().join("portolan.yaml");
+        fs::write(&file, format!("{head}{config}")).unwrap();
+        let mount = format!("mount -t tmpfs -o size={size} tmpfs '{}' && exec \"$@\"", state.display());
+        let child = spawn_as(&["unshare", "-m", "sh", "-c", &mount, "sh"], &file, dir.path(), &[]);
+        let mut gateway = Gateway { data, admin, child, dir: Arc::new(dir), file, head, env: Vec::new() };
+        gateway.wait_ready();
+        gateway
+    }
+
+    /// The state directory as the process sees it.
+    pub fn disk(&self) -> PathBuf {
+        let state = self.state();
+        Path::new("/proc").join(self.pid().to_string()).join("root").join(state.strip_prefix("/").unwrap())
+    }
+
+    /// Starts again a gateway that is not going to be ready.
+    #[cfg(feature = "failpoints")]
+    pub fn start_doomed(&mut self, env: &[(&str, &str)]) {
+        assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
+        let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        self.child = spawn(&self.file, self.dir.path(), &env);
     }
 
     /// Starts again, on the same ports and the same state, after a stop or a kill.
@@ -329,8 +377,16 @@ impl Gateway {
 }
 
 fn spawn(file: &Path, dir: &Path, env: &[(String, String)]) -> Child {
+    spawn_as(&[], file, dir, env)
+}
+
+/// Starts the binary, by way of this command.
+fn spawn_as(before: &[&str], file: &Path, dir: &Path, env: &[(String, String)]) -> Child {
     let log = File::options().create(true).append(true).open(dir.join("log")).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_portolan"));
+    let binary = env!("CARGO_BIN_EXE_portolan");
+    let mut words = before.iter().copied().chain([binary]);
+    let mut command = Command::new(words.next().unwrap_or(binary));
+    command.args(words);
     // A developer's own keys must not bring providers to life.
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("RUST_BACKTRACE", "1");
     command.envs(env.iter().map(|(name, value)| (name, value)));

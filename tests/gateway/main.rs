@@ -51,6 +51,8 @@ mod hedging;
 #[cfg(test)]
 mod keep_alive;
 #[cfg(test)]
+mod kill9;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod metering;

@@ -24,6 +24,8 @@
 //! | A-24 to A-26, A-28 | `health` | |
 //! | B-1 to B-12 | `clients` | B-3: a half-close is taken for a close; B-7: replay by key is the provider's to offer |
 //! | B-13 | none | there is no realtime endpoint yet |
+//! | E-1 to E-11, E-13 | `storage` | E-1: a file system in a mount namespace; E-2 to E-4, E-8, a read-only disk and the clock: a preloaded library; E-5: images made of a killed gateway's segment, opened by the library; E-9: with some hundred rows, since ten million take longer than these tests may (they are rolled up ten thousand at a time); E-10: zones and ends of months are cases of `store/fold` and of budgets |
+//! | E-12 | none | there is no sink for exports yet, but a command that writes a file |
 //! | G-1, G-2, G-4 to G-6, G-10 to G-12 | `budgets` | |
 //! | G-3 | none | end users that nobody has named have no budgets of their own |
 //! | G-7 | `limits` | |
@@ -50,6 +52,7 @@ mod health;
 mod limits;
 mod names;
 mod status;
+mod storage;
 mod stream;
 mod tenants;
 mod tls;
