@@ -22,8 +22,8 @@ use super::problem::{Problem, Problems, Route};
 use super::providers::{Account, is_id};
 use super::routing::Routing;
 use super::snapshot::{
-    CostInBody, Currency, Doors, Explain, Index, Key, Ledger, Limits, Log, On, Retry, Rulebook, Snapshot, Unpriced,
-    tracing_level::Level,
+    CostInBody, Currency, Doors, Explain, Index, Key, Ledger, Limits, Log, On, ReadOn, Retry, Rulebook, Snapshot,
+    Unpriced, tracing_level::Level,
 };
 use super::tenancy::Tenants;
 use super::value::{Decimal, Size, Span};
@@ -171,6 +171,11 @@ impl Build<'_> {
                 None => Some(KEEP_RESPONSES),
                 Some(Span(time)) => Some(time).filter(|time| !time.is_zero()),
             },
+            read_on: file.response.read_on.time.map(|span| span.0).filter(|time| !time.is_zero()).map(|time| ReadOn {
+                time,
+                bytes: file.response.read_on.bytes.map_or(1 << 20, |size| size.0),
+                calls: file.response.read_on.calls.unwrap_or(64),
+            }),
             currencies,
             webhooks,
             unpriced: match file.unpriced {

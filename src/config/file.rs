@@ -639,6 +639,24 @@ pub struct Response {
     /// How long answers of the Responses API are kept for their callers to go on from: 30d by default, 0s for not at all.
     /// They lie in the state directory as plain text.
     pub keep_responses: Option<Span>,
+    /// What becomes of a provider's answer when its caller has left.
+    pub read_on: ReadOn,
+}
+
+/// When a caller leaves, its answer is read on for so long and so far, so that the ledger has what the provider reports; then,
+/// or at once by default, the provider's connection is closed, and the ledger has an estimate that says so. Nothing is tried again
+/// for a caller that has left.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReadOn {
+    /// Default 0s: not at all.
+    #[serde(rename = "for")]
+    pub time: Option<Span>,
+    /// Bytes of an answer, as callers would be given them. Default 1MiB.
+    pub bytes: Option<Size>,
+    /// Answers that are read on at once. Default 64.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub calls: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]

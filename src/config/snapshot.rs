@@ -65,6 +65,8 @@ pub struct Snapshot {
     pub keep_alive: Option<Duration>,
     /// How long answers of the Responses API are kept; `None`: not at all.
     pub keep_responses: Option<Duration>,
+    /// How far answers are read on whose callers have left; `None`: not at all.
+    pub read_on: Option<ReadOn>,
     pub currencies: Vec<Currency>,
     pub unpriced: Unpriced,
     /// Who is told when parts of budgets are spent.
@@ -87,6 +89,14 @@ pub struct Snapshot {
     /// `true`: calls without a key are served as this key (laptops; off by default).
     pub anonymous: Option<Arc<Key>>,
     pub index: Index,
+}
+
+/// Bounds of reading on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadOn {
+    pub time: Duration,
+    pub bytes: usize,
+    pub calls: usize,
 }
 
 /// How long the ledger keeps what.

@@ -209,7 +209,8 @@ async fn generate(session: &mut Session, ctx: &mut Ctx, said: &Said<'_>) -> Resu
     let total_by = ctx.shared.instant(ctx.plan.as_ref().map_or(0, |plan| plan.deadline));
     ctx.prepared = Some(attempt);
 
-    let gate = Gate::new(total_by, keep_alive(ctx));
+    let read_on = ctx.served.snapshot.read_on.map(|bounds| (bounds, ctx.shared.read_on.clone()));
+    let gate = Gate::new(total_by, keep_alive(ctx), read_on);
     ctx.gate = Some(gate.clone());
     downstream::install(session, gate, ctx.shared.cut.subscribe(), ctx.lead.take());
     Ok(Next::Proxy)

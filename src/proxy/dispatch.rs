@@ -282,6 +282,13 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut error: Box<Error>, r
         error.set_retry(false);
         return error;
     }
+    if ctx.gate.as_ref().is_some_and(|gate| gate.is_left()) {
+        // Nothing is tried again for nobody; `logging` settles.
+        ctx.decided = None;
+        error.as_down();
+        error.set_retry(false);
+        return error;
+    }
     if let Some(go_on) = ctx.decided.take() {
         error.set_retry(go_on);
         return error;
@@ -558,7 +565,7 @@ pub async fn pause(
         return Ok(());
     }
     if let Some(gate) = &ctx.gate {
-        gate.begin(Instant::now() + Duration::from_secs(86_400), Duration::from_secs(86_400));
+        gate.rest();
     }
     tokio::select! {
         () = tokio::time::sleep(wait) => Ok(()),

@@ -43,7 +43,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
 use super::flight::Lead;
-use super::gate::Gate;
+use super::gate::{Gate, Reading};
 
 /// How often it is looked whether anybody still follows a call whose client has left.
 const ORPHANED: Duration = Duration::from_millis(250);
@@ -87,6 +87,7 @@ pub fn install(session: &mut Session, gate: Arc<Gate>, mut cut: watch::Receiver<
         gate,
         lead,
         orphaned: None,
+        reading: None,
     };
     *session.downstream_session = ServerSession::new_custom(Box::new(stand_in));
 }
@@ -125,8 +126,10 @@ struct Downstream {
     gate: Arc<Gate>,
     /// Others who are told the same.
     lead: Option<Lead>,
-    /// The client has left, and others are still told: why it left.
+    /// The client has left, and others are still told, or the answer is read on: why it left.
     orphaned: Option<Box<Error>>,
+    /// How far it is read on.
+    reading: Option<Reading>,
 }
 
 /// What ended a wait.
@@ -185,9 +188,56 @@ impl Downstream {
         self.inner.write_response_body(text, false).await
     }
 
+    /// The client has left: goes on without it, for others or to the end of the answer.
+    ///
+    /// # Errors
+    /// There is no reason to.
+    fn go_on_without(&mut self, left: Box<Error>) -> Result<()> {
+        if !self.lead.as_ref().is_some_and(Lead::is_followed) {
+            let Some(reading) = self.gate.leave() else { return Err(left) };
+            self.reading = Some(reading);
+            self.inner.set_keepalive(None);
+        }
+        self.orphaned = Some(left);
+        Ok(())
+    }
+
+    /// Whether there is still a reason to go on.
+    fn is_wanted(&self) -> bool {
+        let reading = |reading: &Reading| reading.left > 0 && Instant::now() < reading.until;
+        self.lead.as_ref().is_some_and(Lead::is_followed) || self.reading.as_ref().is_some_and(reading)
+    }
+
+    /// Takes what nobody is given.
+    fn swallow(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let ended = tasks.iter().any(HttpTask::is_end);
+        for task in tasks {
+            match task {
+                HttpTask::Failed(error) => return Err(error),
+                HttpTask::Body(Some(body), _) => {
+                    if let Some(reading) = &mut self.reading {
+                        reading.left = reading.left.saturating_sub(body.len());
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(ended)
+    }
+
     /// Writes to the client, and tells the others.
     async fn write(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
-        let Some(lead) = &self.lead else { return self.inner.response_duplex_vec(tasks).await };
+        let Some(lead) = &self.lead else {
+            if self.orphaned.is_some() {
+                return self.swallow(tasks);
+            }
+            let ended = tasks.iter().any(HttpTask::is_end);
+            let failed = tasks.iter().any(|task| matches!(task, HttpTask::Failed(_)));
+            return match self.inner.response_duplex_vec(tasks).await {
+                Err(left) if !failed => self.go_on_without(left).map(|()| ended),
+                written => written,
+            };
+        };
         lead.tell(&tasks);
         let ended = tasks.iter().any(HttpTask::is_end);
         let failed = tasks.iter().position(|task| matches!(task, HttpTask::Failed(_)));
@@ -339,7 +389,7 @@ impl CustomSession for Downstream {
             let sign = self.silent_until().filter(|sign| *sign < by && self.orphaned.is_none());
             by = sign.unwrap_or(by);
             if self.orphaned.is_some() {
-                if !self.lead.as_ref().is_some_and(Lead::is_followed)
+                if !self.is_wanted()
                     && let Some(left) = self.orphaned.take()
                 {
                     return Err(left);
@@ -372,8 +422,8 @@ impl CustomSession for Downstream {
                 .await
             };
             match woken {
-                Woken::Client(Err(left)) if self.lead.as_ref().is_some_and(Lead::is_followed) => {
-                    self.orphaned = Some(left);
+                Woken::Client(Err(left)) => {
+                    self.go_on_without(left)?;
                     continue;
                 }
                 Woken::Client(read) => return read,

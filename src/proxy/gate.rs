@@ -3,7 +3,7 @@
 //! The stand-in is Pingora's for the length of the proxy loop, and the hooks see it only as a session: they share this with
 //! it. A lock is held for the length of a look, never across a wait.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::downstream::{HEDGED, OUT_OF_RACE};
 use super::hedge::Race;
 use super::side::Exchange;
+use crate::config::snapshot::ReadOn;
 
 /// What the hooks tell the stand-in, and what it hands back when it goes.
 pub struct Gate {
@@ -25,6 +26,10 @@ pub struct Gate {
     pub(super) keep_alive: Option<KeepAlive>,
     /// Whether there is a `race`: looked at each time something is waited for.
     pub(super) racing: AtomicBool,
+    /// The client has left.
+    pub(super) left: AtomicBool,
+    /// How far the answer is read on then, and those that are read on now.
+    read_on: Option<(ReadOn, Arc<AtomicUsize>)>,
     state: Mutex<GateState>,
 }
 
@@ -42,11 +47,29 @@ pub(super) struct GateState {
     pub(super) won: Option<Box<Exchange>>,
     /// Nothing else is waited for.
     pub(super) race_only: bool,
+    /// A provider is at work, and not only something waited for.
+    pub(super) working: bool,
     /// The client's connection is not kept.
     pub(super) close: bool,
     /// The end of a stream was seen: all of it has been handed out.
     pub(super) whole: bool,
     pub(super) returned: Option<Box<ServerSession>>,
+}
+
+/// An answer that is read on for nobody.
+pub(super) struct Reading {
+    pub until: Instant,
+    /// Bytes that may still come.
+    pub left: usize,
+    _slot: Slot,
+}
+
+struct Slot(Arc<AtomicUsize>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 /// How a streaming caller is told that the call still lives while the provider is silent.
@@ -62,11 +85,17 @@ pub struct KeepAlive {
 }
 
 impl Gate {
-    pub fn new(total_by: Instant, keep_alive: Option<KeepAlive>) -> Arc<Gate> {
+    pub fn new(
+        total_by: Instant,
+        keep_alive: Option<KeepAlive>,
+        read_on: Option<(ReadOn, Arc<AtomicUsize>)>,
+    ) -> Arc<Gate> {
         Arc::new(Gate {
             cut: AtomicBool::new(false),
             keep_alive,
             racing: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+            read_on,
             state: Mutex::new(GateState {
                 first_by: total_by,
                 idle: Duration::from_secs(60),
@@ -77,6 +106,7 @@ impl Gate {
                 race: None,
                 won: None,
                 race_only: false,
+                working: false,
                 close: false,
                 whole: false,
                 returned: None,
@@ -93,6 +123,34 @@ impl Gate {
         state.replacement = None;
         state.race_only = false;
         state.whole = false;
+        state.working = true;
+    }
+
+    /// No provider is at work: only the client and the call's own clocks are listened to.
+    pub fn rest(&self) {
+        const LONG: Duration = Duration::from_secs(86_400);
+        self.begin(Instant::now() + LONG, LONG);
+        self.lock().working = false;
+    }
+
+    /// The client has left, though its provider's answer may be read on.
+    pub fn is_left(&self) -> bool {
+        self.left.load(Relaxed)
+    }
+
+    /// The client has left: the bounds within which the answer is read on; nothing where it is not.
+    pub(super) fn leave(&self) -> Option<Reading> {
+        let (bounds, running) = self.read_on.as_ref()?;
+        if !self.lock().working {
+            return None;
+        }
+        let slot = Slot(running.clone());
+        // The slot gives back what is added, whether it is had or not.
+        if running.fetch_add(1, Relaxed) >= bounds.calls {
+            return None;
+        }
+        self.left.store(true, Relaxed);
+        Some(Reading { until: Instant::now() + bounds.time, left: bounds.bytes, _slot: slot })
     }
 
     /// Whether all of a stream has been handed out, its end too: a connection that is lost behind that loses nothing.

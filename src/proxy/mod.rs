@@ -194,6 +194,7 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Box<Ctx>) {
         if let Some(gate) = ctx.gate.take() {
+            ctx.gone |= gate.is_left();
             downstream::restore(session, &gate);
         }
         let gone = ctx.gone || error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);

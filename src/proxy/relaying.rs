@@ -205,7 +205,10 @@ pub fn finish(ctx: &mut Ctx, gone: bool) {
     }
     let whole = current.attempt.facts().is_some_and(|facts| facts.whole);
     let committed = current.attempt.committed();
+    // What it was given to read costs, though nobody heard what came of it.
+    current.attempt.abandoned |= gone && !whole && current.sent;
     match (whole, gone) {
+        (true, true) if ctx.gone => ctx.attempt_over("client_gone", committed),
         (true, _) => {
             if current.attempt.relay.as_ref().is_some_and(Relay::is_resumed) {
                 ctx.continued("ok");

@@ -44,6 +44,8 @@ pub struct Shared {
     pub lines: Lines,
     clock: Clock,
     in_flight: Arc<AtomicUsize>,
+    /// Answers that are read on for nobody.
+    pub read_on: Arc<AtomicUsize>,
     /// Turns true when the patience with streams is over.
     pub cut: watch::Sender<bool>,
     /// Turns true when the process has been told to stop: no new calls.
@@ -150,6 +152,7 @@ impl Shared {
             lines: Lines::default(),
             clock: Clock::default(),
             in_flight: Arc::default(),
+            read_on: Arc::default(),
             cut: watch::Sender::new(false),
             stopping: watch::Sender::new(false),
             flights: Arc::default(),

@@ -94,6 +94,86 @@ fn a_client_that_leaves_a_stream_is_metered() {
     assert!(total["input_tokens"].as_u64().unwrap() > 0, "{total}");
 }
 
+/// Leaves a stream of so many words, one each 20 ms, after ten of them.
+fn left(more: &str, words: usize) -> (Gateway, Upstream, std::time::Instant) {
+    let frames = answers::stream_frames(&vec!["word "; words], true);
+    let upstream = Upstream::always(answers::stream(&frames, 20));
+    let gateway = Gateway::start(&priced(&config(&[("alias", &upstream.v1())], more), "alias"));
+    let mut connection = Connection::open(gateway.data);
+    connection.send(&gateway.chat_request(&ask_stream("alias", "x"))).unwrap();
+    let mut reading = connection.head().unwrap();
+    reading.until_frames(10).unwrap();
+    drop(connection);
+    (gateway, upstream, std::time::Instant::now())
+}
+
+/// Outcome, and whether usage is an estimate.
+fn only_row(gateway: &Gateway) -> serde_json::Value {
+    gateway.settled(1);
+    let rows = gateway.command(&["ledger", "export", "--format", "jsonl"]);
+    assert_eq!(rows.lines().count(), 1, "{rows}");
+    serde_json::from_str(&rows).unwrap()
+}
+
+#[test]
+fn an_answer_is_read_on_for_the_truth_within_a_bound_of_time() {
+    // A second and a half are left of it.
+    let (gateway, upstream, _) = left("response: { read_on: { for: 10s } }\n", 80);
+    let row = only_row(&gateway);
+    assert_eq!((&row["outcome"], &row["estimated"]), (&json!("client_gone"), &json!(false)), "{row}");
+    assert_eq!((&row["output"], &row["cost"]), (&json!(answers::COMPLETION_TOKENS), &json!(774_000)), "{row}");
+    assert!(upstream.only().gone.is_none(), "it was heard to its end");
+    assert_eq!(gateway.chat(&ask_stream("alias", "x")).status, 200);
+
+    // Of this one more is left than will be waited for.
+    let (gateway, upstream, at) = left("response: { read_on: { for: 1s } }\n", 2_000);
+    let gone = upstream.wait_gone(Duration::from_secs(8)).gone.unwrap();
+    let read = gone - at;
+    assert!((Duration::from_millis(600)..Duration::from_secs(4)).contains(&read), "{read:?}");
+    let row = only_row(&gateway);
+    assert_eq!((&row["outcome"], &row["estimated"]), (&json!("client_gone"), &json!(true)), "{row}");
+    assert!(row["output"].as_u64().unwrap() > 30, "what was generated is estimated: {row}");
+}
+
+#[test]
+fn an_answer_is_read_on_within_a_bound_of_bytes_and_of_number() {
+    let (gateway, upstream, at) = left("response: { read_on: { for: 20s, bytes: 2KiB } }\n", 2_000);
+    let gone = upstream.wait_gone(Duration::from_secs(8)).gone.unwrap();
+    assert!(gone - at < Duration::from_secs(5), "{:?}", gone - at);
+    assert_eq!(only_row(&gateway)["estimated"], json!(true));
+
+    let frames = answers::stream_frames(&["word "; 2_000], true);
+    let upstream = Upstream::always(answers::stream(&frames, 20));
+    let more = "response: { read_on: { for: 20s, calls: 2 } }\n";
+    let gateway = Gateway::start(&config(&[("alias", &upstream.v1())], more));
+    for _ in 0..5 {
+        let mut connection = Connection::open(gateway.data);
+        connection.send(&gateway.chat_request(&ask_stream("alias", "x"))).unwrap();
+        connection.head().unwrap().until_frames(3).unwrap();
+    }
+    let left = |journal: &[super::upstream::Attempt]| journal.iter().filter(|attempt| attempt.gone.is_some()).count();
+    let journal = upstream.wait("three of five going away", Duration::from_secs(5), |journal| left(journal) == 3);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!((left(&journal), left(&upstream.attempts())), (3, 3), "two are read on");
+}
+
+#[test]
+fn nothing_is_tried_again_for_a_client_that_has_left() {
+    let upstream = Upstream::start(|attempt| match attempt.number {
+        0 => Reply { before_head: vec![Step::Sleep(700)], ..answers::error(500, "no") },
+        _ => answers::whole("late"),
+    });
+    let more = "response: { read_on: { for: 10s } }\nretry: { tries: 3, pause: 10ms }\n";
+    let gateway = Gateway::start(&config(&[("alias", &upstream.v1())], more));
+    let mut connection = Connection::open(gateway.data);
+    connection.send(&gateway.chat_request(&ask("alias", "x"))).unwrap();
+    upstream.wait("the call", Duration::from_secs(5), |journal| journal.len() == 1);
+    drop(connection);
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(upstream.count(), 1);
+    assert_eq!(gateway.settled(1)["attempts"], 1);
+}
+
 #[test]
 fn a_client_that_leaves_before_the_answer_is_metered() {
     for reply in [
