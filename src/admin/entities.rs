@@ -255,6 +255,11 @@ pub fn delete(desk: &Desk, asked: &Asked<'_>) -> Result<Answer, Refused> {
     for attempt in 1.. {
         let found = find(desk, kind, id, &asked.caller.rights)?;
         let now = writable(&found, kind, id)?;
+        if let Some(key) = desk.directory.needs(id).filter(|_| kind == Kind::Project) {
+            let message =
+                format!("the key `{}` of the configuration file belongs to it: change it there first", key.id);
+            return Err(Refused::new(409, "in_use", message));
+        }
         match desk.write(&Change::Delete { kind, id, version: wanted.unwrap_or(now) }, asked) {
             Err(refused) if refused.status == 412 && wanted.is_none() && attempt < TRIES => {}
             Err(refused) => return Err(refused),
@@ -343,7 +348,10 @@ pub fn checked(
             return Err(Refused::forbidden_field(message));
         }
     }
-    let wider = document.wider(&tenants);
+    // Where what is above was narrowed meanwhile, all else can be changed still.
+    let was = before.map(|found| found.document.wider(&tenants)).unwrap_or_default();
+    let mut wider = document.wider(&tenants);
+    wider.retain(|wrong| !was.contains(wrong));
     if wider.is_empty() { Ok(document) } else { Err(Refused::wrong(wider)) }
 }
 

@@ -1,4 +1,5 @@
-//! Who asks: a token in `Authorization: Bearer`, and nowhere else, so that no browser sends one of its own accord.
+//! Who asks: a token of ours or of an issuer in `Authorization: Bearer`, and nowhere else, so that no browser sends one of its
+//! own accord.
 //!
 //! What a web page can do against a port of this machine it does through the browser of somebody who sits at it. It cannot
 //! send a token it does not know, and cannot read answers, since no CORS header lets it; that leaves pages whose own name is
@@ -28,10 +29,20 @@ pub struct Gate {
     brake: Brake,
 }
 
+/// What a request shows.
+#[derive(Debug)]
+pub enum Shown<'h> {
+    Nothing,
+    /// A token of ours.
+    Ours(Caller),
+    /// A token that is none of ours: an issuer's, or nobody's.
+    Other(&'h str),
+}
+
 /// Somebody who was let in.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// Id of the token; empty for who showed none.
+    /// Id of the token, or `jwt:ISSUER:SUBJECT`; empty for who showed none.
     pub id: String,
     pub rights: Rights,
 }
@@ -57,25 +68,30 @@ impl Gate {
         }
     }
 
-    /// Whose token it is; `None` for who shows none. `now` is Unix seconds.
+    /// Whose token it is. `now` is Unix seconds.
     ///
     /// # Errors
-    /// It is nobody's, or no more.
-    pub fn caller(&self, headers: &HeaderMap, now: u64) -> Result<Option<Caller>, Refused> {
+    /// It is no token, or none that is good any more.
+    pub fn shown<'h>(&self, headers: &'h HeaderMap, now: u64) -> Result<Shown<'h>, Refused> {
         let mut shown = headers.get_all(header::AUTHORIZATION).iter();
         let (first, second) = (shown.next(), shown.next());
-        let Some(value) = first else { return Ok(None) };
+        let Some(value) = first else { return Ok(Shown::Nothing) };
         let bearer = value.to_str().ok().filter(|_| second.is_none()).and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
         });
-        let digest = bearer.and_then(auth::digest).ok_or_else(Refused::unauthorized)?;
+        let bearer = bearer.ok_or_else(Refused::unauthorized)?;
+        let digest = auth::digest(bearer).ok_or_else(Refused::unauthorized)?;
         let given = self.environment.as_ref().filter(|(own, _)| auth::same(own, &digest)).map(|(_, who)| who.clone());
-        let who = given.or_else(|| self.directory.administrator(&digest)).ok_or_else(Refused::unauthorized)?;
+        let Some(who) = given.or_else(|| self.directory.administrator(&digest)) else {
+            // A guess at ours, or a caller's key, is nothing to ask others about.
+            let ours = bearer.starts_with("pa-") || bearer.starts_with("pk-");
+            return if ours { Err(Refused::unauthorized()) } else { Ok(Shown::Other(bearer)) };
+        };
         if who.expires.is_some_and(|expires| now >= expires) {
             return Err(Refused::unauthorized());
         }
-        Ok(Some(Caller { id: who.id.clone(), rights: who.rights.clone() }))
+        Ok(Shown::Ours(Caller { id: who.id.clone(), rights: who.rights.clone() }))
     }
 
     /// Makes who failed wait, the longer the more of them there were of late. `now`: milliseconds of any clock.
@@ -162,22 +178,30 @@ mod tests {
     #[test]
     fn only_a_good_token_in_its_one_place_lets_in() {
         let gate = gate(true);
-        let who = |all: &[(&'static str, &str)]| gate.caller(&headers(all), 99).map(|who| who.map(|who| who.id));
+        let shown = |headers: &HeaderMap, now: u64| match gate.shown(headers, now) {
+            Ok(Shown::Ours(who)) => Ok(Some(who.id)),
+            Ok(Shown::Nothing) => Ok(None),
+            Ok(Shown::Other(token)) => Err(token.to_owned()),
+            Err(refused) => Err(refused.status.to_string()),
+        };
+        let who = |all: &[(&'static str, &str)]| shown(&headers(all), 99);
         assert_eq!(who(&[("authorization", "Bearer pa-given")]).unwrap().as_deref(), Some(ENVIRONMENT));
         assert_eq!(who(&[("authorization", "bearer  pa-viewer ")]).unwrap().as_deref(), Some("v"));
         assert_eq!(who(&[]).unwrap(), None);
         assert_eq!(who(&[("x-api-key", "pa-given"), ("cookie", "token=pa-given")]).unwrap(), None);
-        for bad in ["Bearer", "Bearer ", "Basic pa-given", "pa-given", "Bearer pa-give", "Bearer pa-givenx"] {
-            assert_eq!(who(&[("authorization", bad)]).unwrap_err().status, 401, "{bad}");
+        for bad in
+            ["Bearer", "Bearer ", "Basic pa-given", "pa-given", "Bearer pa-give", "Bearer pa-givenx", "Bearer pk-x"]
+        {
+            assert_eq!(who(&[("authorization", bad)]).unwrap_err(), "401", "{bad}");
         }
+        assert_eq!(who(&[("authorization", "Bearer eyJ.e30.x")]).unwrap_err(), "eyJ.e30.x", "for its issuer to say");
         let twice = [("authorization", "Bearer pa-given"), ("authorization", "Bearer pa-given")];
         let mut map = HeaderMap::new();
         for (name, value) in twice {
             map.append(name, value.parse().unwrap());
         }
-        assert_eq!(gate.caller(&map, 99).unwrap_err().status, 401, "two of them");
-        let expired = gate.caller(&headers(&[("authorization", "Bearer pa-viewer")]), 100);
-        assert_eq!(expired.unwrap_err().status, 401);
+        assert_eq!(shown(&map, 99).unwrap_err(), "401", "two of them");
+        assert_eq!(shown(&headers(&[("authorization", "Bearer pa-viewer")]), 100).unwrap_err(), "401");
     }
 
     #[test]

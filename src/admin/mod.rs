@@ -30,16 +30,17 @@ use tokio::sync::Semaphore;
 
 use answer::{Answer, JSON, Refused};
 use desk::{Asked, Desk};
-use gate::{Caller, Gate};
+use gate::{Caller, Gate, Shown};
 use table::{Access, Door, Route, Run};
 
-use crate::config::directory::Directory;
+use crate::config::directory::{Administrator, Directory};
 use crate::policy::Moment;
-use crate::policy::role::{Reach, Rights, Role};
+use crate::policy::role::{Denied, Reach, Rights, Role};
 use crate::store::directory::Follower;
 use crate::store::ledger::Ledger;
 
 /// What this port can show; filled by whoever runs the data plane.
+#[async_trait]
 pub trait View: Send + Sync + 'static {
     /// Prometheus text.
     fn metrics(&self) -> String;
@@ -52,6 +53,8 @@ pub trait View: Send + Sync + 'static {
     fn now(&self) -> Moment;
     /// A new id for a request.
     fn new_id(&self) -> String;
+    /// Who administers with a token that is none of ours.
+    async fn administrator(&self, credential: &str) -> Result<Administrator, Denied>;
 }
 
 /// Largest body.
@@ -141,14 +144,27 @@ impl Admin {
             Access::Open(_) => (Role::Viewer, Reach::Whole),
             Access::Least(least, reach) => (least, reach),
         };
-        match self.gate.caller(headers, now.unix_ms / 1_000) {
-            Ok(Some(caller)) if caller.rights.may(least, reach) => Ok(caller),
-            Ok(Some(_)) => Err(Refused::forbidden()),
+        let who = match self.gate.shown(headers, now.unix_ms / 1_000) {
+            Ok(Shown::Ours(caller)) => Ok(caller),
             // Without a token nothing is guessed.
-            Ok(None) => match found {
-                Err(nothing) if headers.get(header::AUTHORIZATION).is_none() => Err(nothing.clone()),
-                _ => Err(Refused::unauthorized()),
+            Ok(Shown::Nothing) => match found {
+                Err(nothing) => return Err(nothing.clone()),
+                Ok(_) => return Err(Refused::unauthorized()),
             },
+            Ok(Shown::Other(token)) => match self.desk.view.administrator(token).await {
+                Ok(Administrator { id, rights, .. }) => Ok(Caller { id, rights }),
+                Err(Denied::Nobody) => Err(Refused::unauthorized()),
+                Err(Denied::NoRole) => Err(Refused::new(403, "forbidden", "the token gives no role here")),
+                Err(Denied::Unknown) => {
+                    let message = "its issuer does not say now whether the token is good: try again";
+                    Err(Refused { retry_after: Some(2), ..Refused::new(503, "issuer_unavailable", message) })
+                }
+            },
+            Err(refused) => Err(refused),
+        };
+        match who {
+            Ok(caller) if caller.rights.may(least, reach) => Ok(caller),
+            Ok(_) => Err(Refused::forbidden()),
             Err(refused) => {
                 self.gate.slow(now.unix_ms).await?;
                 Err(refused)

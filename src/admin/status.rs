@@ -39,7 +39,7 @@ pub fn request(desk: &Desk, asked: &Asked<'_>) -> Result<Answer, Refused> {
 /// Who asks.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Myself {
-    /// Of the token.
+    /// Of the token, or `jwt:ISSUER:SUBJECT`.
     pub id: String,
     pub role: String,
     /// The only team it is for; without one it is for everything.

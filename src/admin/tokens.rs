@@ -8,10 +8,10 @@ use super::desk::{Asked, Desk};
 use super::entities::{instant, stamp};
 use super::gate::ENVIRONMENT;
 use super::secret;
-use crate::config::is_id;
 use crate::config::value::Moment;
+use crate::config::{file, is_id};
 use crate::policy::auth;
-use crate::policy::role::{Rights, Role};
+use crate::policy::role::Rights;
 use crate::policy::tenancy::Kind;
 use crate::store::directory::{Change, Fresh};
 
@@ -26,7 +26,7 @@ pub struct Token {
     pub id: String,
     /// How it begins.
     pub prefix: String,
-    pub role: Name,
+    pub role: file::Role,
     /// The only team it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub team: Option<String>,
@@ -37,45 +37,13 @@ pub struct Token {
     pub status: String,
 }
 
-/// A role.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Name {
-    Viewer,
-    Billing,
-    Admin,
-    Owner,
-}
-
-impl From<Name> for Role {
-    fn from(name: Name) -> Role {
-        match name {
-            Name::Viewer => Role::Viewer,
-            Name::Billing => Role::Billing,
-            Name::Admin => Role::Admin,
-            Name::Owner => Role::Owner,
-        }
-    }
-}
-
-impl From<Role> for Name {
-    fn from(role: Role) -> Name {
-        match role {
-            Role::Viewer => Name::Viewer,
-            Role::Billing => Name::Billing,
-            Role::Admin => Name::Admin,
-            Role::Owner => Name::Owner,
-        }
-    }
-}
-
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct New {
     /// Names who has it, in the log of changes. Never used again.
     #[schemars(regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"))]
     pub id: String,
-    pub role: Name,
+    pub role: file::Role,
     /// The only team that it is for; for viewer and admin.
     pub team: Option<String>,
     pub expires: Option<Moment>,

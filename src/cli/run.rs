@@ -20,11 +20,12 @@ use pingora::services::listening::Service;
 use super::load;
 use crate::admin::{Admin, View};
 use crate::config::Snapshot;
-use crate::config::directory::Directory;
+use crate::config::directory::{Administrator, Directory};
+use crate::policy::role::Denied;
 use crate::policy::route::Gate;
 use crate::policy::{Live, Moment};
 use crate::proxy::alerts::Teller;
-use crate::proxy::bearers::KeyService;
+use crate::proxy::bearers::{self, KeyService};
 use crate::proxy::budgets::{self, Keeper};
 use crate::proxy::heartbeat::Prober;
 use crate::proxy::tokens::Refresher;
@@ -237,6 +238,7 @@ impl Source for Files {
 /// What the admin port sees of the data plane.
 struct Window(Arc<Shared>);
 
+#[async_trait]
 impl View for Window {
     fn metrics(&self) -> String {
         let shared = &self.0;
@@ -308,6 +310,10 @@ impl View for Window {
 
     fn new_id(&self) -> String {
         self.0.new_id(self.0.now()).to_string()
+    }
+
+    async fn administrator(&self, credential: &str) -> Result<Administrator, Denied> {
+        bearers::administrator(&self.0, credential).await
     }
 
     fn ready(&self) -> Result<(), &'static str> {

@@ -2,6 +2,7 @@
 //!
 //! Checking and making are apart, as in [`tenancy`](super::tenancy): levels are also made long after the file was read.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::build::Build;
@@ -84,6 +85,17 @@ impl Ground {
         })
     }
 
+    /// What the budgets of a level come to.
+    pub(super) fn amounts(&self, rules: &file::LevelRules<'_>) -> Vec<Amount> {
+        let all = rules.budget.into_iter().chain(rules.budgets);
+        let made = all.filter_map(|written| {
+            let (amount, code) = amount(written)?;
+            let dollars = self.dollars(amount, code)?;
+            Some(Amount { dollars, per: written.per, hard: written.hard.unwrap_or(true) })
+        });
+        made.collect()
+    }
+
     /// Nano-dollars of an amount, never more than it is worth.
     fn dollars(&self, amount: Nano, code: &str) -> Option<Nano> {
         if code == "usd" {
@@ -92,6 +104,33 @@ impl Ground {
         let currency = self.currencies.iter().find(|currency| currency.code == code)?;
         let rate = u128::from(currency.per_usd_micro);
         Nano::try_from((u128::from(amount) * MICRO).checked_div(rate)?).ok()
+    }
+}
+
+/// What a budget comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Amount {
+    dollars: Nano,
+    per: file::BudgetPer,
+    pub hard: bool,
+}
+
+impl Amount {
+    /// Whether it is more in no longer a time, whoever's midnight that goes by.
+    pub fn exceeds(&self, above: &Amount) -> bool {
+        self.per <= above.per && self.dollars > above.dollars
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per = match self.per {
+            file::BudgetPer::Day => "a day",
+            file::BudgetPer::Week => "a week",
+            file::BudgetPer::Month => "a month",
+            file::BudgetPer::Total => "in total",
+        };
+        write!(f, "{} US dollars {per}", cost_decimal(self.dollars))
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::policy::tenancy::Kind;
 use crate::policy::{Live, queue, retry};
 use crate::provider::Timeouts;
 use crate::wire::yaml::Node;
@@ -323,6 +324,9 @@ impl Build<'_> {
             index.keys.insert(key.id.clone(), document.unwrap_or_default().into());
             // That it is not there has been complained of by the schema.
             let Some(digest) = key.secret_sha256 else { continue };
+            if key.project.as_ref().is_some_and(|project| !tenants.has(Kind::Project, project)) {
+                index.loose.push(digest.0);
+            }
             if let Some(other) = keys.insert(digest.0, Arc::new(made)) {
                 let message =
                     format!("the key `{}` has the same secret: make another with `portolan keys new`", other.id);

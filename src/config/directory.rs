@@ -58,6 +58,8 @@ struct Standing {
     snapshot: Arc<Snapshot>,
     /// The file's, and those that are stored.
     tenants: Arc<Tenants>,
+    /// Keys of the file that name a project which is stored, held to it.
+    adopted: HashMap<[u8; 32], Arc<Key>>,
 }
 
 /// Who may use the admin port.
@@ -95,6 +97,20 @@ impl Directory {
         let key = standing.make(&row).map(Arc::new);
         row.made.store(Some(Arc::new(Made { generation: standing.generation, key: key.clone() })));
         key
+    }
+
+    /// A key of the file as it is held to the project that it names, where only the store has that; else as it is.
+    pub fn held(&self, digest: &[u8; 32], key: &Arc<Key>) -> Arc<Key> {
+        let standing = self.standing.load();
+        let adopted = if standing.adopted.is_empty() { None } else { standing.adopted.get(digest) };
+        adopted.unwrap_or(key).clone()
+    }
+
+    /// A key of the file that names a project which only the store has.
+    pub fn needs(&self, project: &str) -> Option<Arc<Key>> {
+        let standing = self.standing.load();
+        let named = |key: &&Arc<Key>| key.project.as_deref() == Some(project);
+        standing.adopted.values().find(named).cloned()
     }
 
     /// How many secrets are stored.
@@ -228,7 +244,14 @@ impl Standing {
             }
         }
         let tenants = Arc::new(snapshot.tenants.and(stored));
-        Standing { generation, snapshot, tenants }
+        let adopted = snapshot.index.loose.iter().filter_map(|digest| {
+            let written = snapshot.index.keys.get(&snapshot.key_of(digest)?.id)?;
+            let written: file::Key = serde_json::from_str(written).ok()?;
+            let stored = tenants.has(Kind::Project, written.project.as_deref()?);
+            stored.then(|| (*digest, Arc::new(tenants.key(&written))))
+        });
+        let adopted = adopted.collect();
+        Standing { generation, snapshot, tenants, adopted }
     }
 
     fn make(&self, row: &Row) -> Option<Key> {
@@ -337,6 +360,27 @@ keys: [{ id: taken, secret_sha256: \"0000000000000000000000000000000000000000000
         assert!(directory.key(&digest("a")).unwrap().may_use("claude"));
         directory.rebase(snapshot("listen: 127.0.0.1:1"));
         assert!(directory.key(&digest("a")).is_none(), "its project went with the file");
+    }
+
+    #[test]
+    fn a_key_of_the_file_is_held_to_a_project_that_only_the_store_has() {
+        let file = |fields: &str| {
+            let secret = auth::digest("f").unwrap().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            snapshot(&format!("keys: [{{ id: f, secret_sha256: \"{secret}\", models: [\"gpt-*\"]{fields} }}]"))
+        };
+        let directory = Directory::new(file(", project: own"));
+        let key = || {
+            let of_file = directory.snapshot().key("f").unwrap().clone();
+            directory.held(&digest("f"), &of_file)
+        };
+        assert!(key().may_use("gpt-4") && directory.needs("own").is_none(), "a mere name, while nobody knows it");
+        level(&directory, Kind::Project, "own", Some(r#"{"models":["gpt-5"]}"#));
+        assert!(key().may_use("gpt-5") && !key().may_use("gpt-4"));
+        assert_eq!(directory.needs("own").unwrap().id, "f");
+        level(&directory, Kind::Project, "own", Some(r#"{"unheard_of":1}"#));
+        assert!(key().standing(0).is_err(), "what cannot be made out shuts");
+        directory.rebase(file(""));
+        assert!(key().may_use("gpt-4") && directory.needs("own").is_none());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use sha2::Sha256;
 
 use super::build::Build;
 use super::file::{self, File, LevelRules};
+use super::limits;
 use super::prices::Pricing;
 use super::problem::{Problems, Route, did_you_mean};
 use super::routing::Routing;
@@ -277,6 +278,8 @@ impl Document {
     /// its own; but it would say what is not so.
     pub fn wider(&self, tenants: &Tenants) -> Vec<Wrong> {
         let own = self.rules();
+        let ground = tenants.ground();
+        let own_limits = limits::ceilings(own.limits);
         let mut found = Vec::new();
         for (kind, id, above) in self.chain(tenants) {
             let mut say = |field: &str, what: &str| {
@@ -308,6 +311,14 @@ impl Document {
                 && own.0 > above.0
             {
                 say("expires", "a later end");
+            }
+            let above_limits = limits::ceilings(above.limits);
+            for own in own_limits.iter().filter(|own| above_limits.iter().any(|above| own.exceeds(above))) {
+                say("limits", &own.to_string());
+            }
+            let above_budgets: Vec<_> = ground.amounts(&above).into_iter().filter(|above| above.hard).collect();
+            for own in ground.amounts(&own).iter().filter(|own| above_budgets.iter().any(|above| own.exceeds(above))) {
+                say("budget", &own.to_string());
             }
         }
         found
@@ -426,8 +437,11 @@ providers: { p: { preset: ollama } }
 models: { one: { targets: [{ provider: p }] } }
 tiers: { gold: { weight: 9 } }
 organisations: { acme: { regions: [eu] } }
+currencies: { eur: 0.5 }
 teams: { search: { organisation: acme, models: [\"gpt-*\"], addresses: [10.0.0.0/8], expires: 2027-01-01 } }
-projects: { web: { team: search, functions: [generate, models] } }
+projects:
+  web: { team: search, functions: [generate, models], limits: { rpm: 60, concurrency: 4 }, budget: { usd: 10 } }
+  loose: { budget: { usd: 1, hard: false }, limits: [{ of: requests, most: 6, per: hour, elastic: { most: 9, calls: 1 } }] }
 users: { ann: { team: search } }
 keys: [{ id: own, project: web, secret_sha256: \"0000000000000000000000000000000000000000000000000000000000000001\" }]
 ";
@@ -496,5 +510,32 @@ keys: [{ id: own, project: web, secret_sha256: \"0000000000000000000000000000000
         found.sort_unstable();
         assert_eq!(found, ["addresses", "expires", "functions", "models"]);
         assert_eq!(wider(json!({"user": "ann", "models": ["claude"]})), ["models"]);
+        // Of the same thing in no longer a time, and of hard budgets in any currency.
+        for (more, path) in [
+            (json!({"limits": {"rpm": 60, "rps": 60, "rpd": 100_000, "tpm": 1_000_000, "concurrency": 4}}), ""),
+            (json!({"limits": {"rpm": 61}}), "limits"),
+            (json!({"limits": {"rps": 61}}), "limits"),
+            (json!({"limits": {"concurrency": 5}}), "limits"),
+            (
+                json!({"limits": [{"of": "requests", "most": 60, "per": "minute", "by": "token_bucket", "burst": 61}]}),
+                "limits",
+            ),
+            (
+                json!({"limits": [{"of": "requests", "most": 9, "per": "minute", "elastic": {"most": 61, "calls": 1}}]}),
+                "limits",
+            ),
+            (json!({"budget": {"usd": 10}}), ""),
+            (json!({"budget": {"usd": 20, "per": "total"}}), ""),
+            (json!({"budget": {"amount": 5, "currency": "eur"}}), ""),
+            (json!({"budget": {"amount": 5.01, "currency": "eur"}}), "budget"),
+            (json!({"budget": {"usd": 10.01, "per": "day", "hard": false}}), "budget"),
+            (json!({"budgets": [{"usd": 1}, {"usd": 11, "per": "week"}]}), "budget"),
+            (json!({"project": "loose", "budget": {"usd": 2}, "limits": {"rpm": 9}}), ""),
+            (json!({"project": "loose", "limits": {"rph": 10}}), "limits"),
+        ] {
+            let mut more = more;
+            more["project"] = more.get("project").cloned().unwrap_or_else(|| json!("web"));
+            assert_eq!(wider(more.clone()).concat(), path, "{more}");
+        }
     }
 }

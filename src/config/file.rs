@@ -19,7 +19,7 @@ pub use beside::{Cost, Dedup, Hedge, Shadow};
 pub use budgets::{Alerts, Budget, BudgetDegrade, BudgetPer, Unpriced, Webhook, WebhookForm};
 pub use classes::{Class, Classes, Mode};
 pub use health::{Heartbeat, Question, When};
-pub use issuers::{ClaimNames, Introspection, Issuer, SignedBy};
+pub use issuers::{Administrators, ClaimNames, GivenRole, Introspection, Issuer, Role, SignedBy};
 pub use ledger::Ledger;
 pub use limits::{CallLimit, CallLimits, Elastic, LimitBy, LimitOf, LimitPer, ShortLimits};
 pub use routing::{Balanced, By, Queue, Quota, Routing, Split, Strategy};

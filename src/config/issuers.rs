@@ -9,12 +9,15 @@ use base64::prelude::BASE64_STANDARD;
 use http::HeaderValue;
 
 use super::build::Build;
+use super::directory::Administrator;
 use super::file::{self, Callers, File, OneOrMany, SignedBy};
 use super::problem::{Route, did_you_mean};
 use super::providers::is_id;
 use super::secret::Resolved;
 use super::snapshot::Key;
 use super::tenancy::Tenants;
+use crate::policy::role::{Rights, Role};
+use crate::policy::tenancy::Kind;
 use crate::policy::token::cache::Cache;
 use crate::policy::token::{Algorithm, Claims, Rules};
 use crate::provider::Node;
@@ -24,12 +27,21 @@ const DISCOVERY: &str = "/.well-known/openid-configuration";
 /// A user's name that can stand in a ledger's row and in a policy's.
 const LONGEST_USER: usize = 64;
 
-/// All who sign tokens for callers.
+/// All who sign tokens.
 #[derive(Debug, Default)]
 pub struct Issuers {
     pub all: Vec<Arc<Issuer>>,
     /// Callers whose tokens were believed, and tokens that nobody knows; gone with this snapshot.
     pub known: Cache<Option<Caller>>,
+    /// What issuers said of tokens that only they can read, for the admin port; gone with this snapshot.
+    pub administering: Cache<Option<(Arc<Issuer>, Arc<Claims>)>>,
+}
+
+/// What a token is brought for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Call,
+    Administer,
 }
 
 /// A caller whose token was believed.
@@ -44,7 +56,11 @@ pub struct Caller {
 #[derive(Debug)]
 pub struct Issuer {
     pub id: String,
-    pub rules: Rules,
+    /// As tokens say it in `iss`.
+    pub name: String,
+    /// Of tokens of callers.
+    calls: Option<Rules>,
+    administrators: Option<Administrators>,
     pub keys_at: KeysAt,
     /// How often they are fetched.
     pub refresh: Duration,
@@ -53,6 +69,30 @@ pub struct Issuer {
     user_claim: String,
     projects: BTreeMap<String, String>,
     callers: Callers,
+}
+
+/// Tokens that are good on the admin port.
+#[derive(Debug)]
+struct Administrators {
+    rules: Rules,
+    claim: String,
+    roles: Vec<GivenRole>,
+}
+
+/// What a value of the claim gives.
+#[derive(Debug)]
+struct GivenRole {
+    value: String,
+    role: Role,
+    scope: Scope,
+}
+
+#[derive(Debug)]
+enum Scope {
+    Everything,
+    Team(String),
+    /// The team that this claim names.
+    Claim(String),
 }
 
 /// Where an issuer shows its public keys.
@@ -82,11 +122,45 @@ pub struct Unmapped {
 impl Issuers {
     /// Who issued a token that says this.
     pub fn by(&self, issuer: &str) -> Option<&Arc<Issuer>> {
-        self.all.iter().find(|one| one.rules.issuer == issuer)
+        self.all.iter().find(|one| one.name == issuer)
+    }
+
+    /// Whether there is anybody to ask about tokens that are brought for this.
+    pub fn ask(&self, purpose: Purpose) -> bool {
+        self.all.iter().any(|issuer| issuer.introspection.is_some() && issuer.rules(purpose).is_some())
     }
 }
 
 impl Issuer {
+    /// What its tokens must be that are brought for this; nothing where none are taken.
+    pub fn rules(&self, purpose: Purpose) -> Option<&Rules> {
+        match purpose {
+            Purpose::Call => self.calls.as_ref(),
+            Purpose::Administer => self.administrators.as_ref().map(|all| &all.rules),
+        }
+    }
+
+    /// What claims which hold let their bearer administer; nothing where they give no role.
+    pub fn administrator(&self, claims: &Claims, tenants: &Tenants) -> Option<Administrator> {
+        let own = self.administrators.as_ref()?;
+        let said = claims.texts(&own.claim);
+        let given = own.roles.iter().filter(|given| said.contains(&given.value.as_str()));
+        let rights = { given }.find_map(|given| {
+            let is_team = |name: &&str| tenants.has(Kind::Team, name);
+            let team = match &given.scope {
+                Scope::Everything => None,
+                Scope::Team(team) => Some(Some(team.as_str()).filter(is_team)?.to_owned()),
+                Scope::Claim(name) => Some(claims.texts(name).into_iter().find(is_team)?.to_owned()),
+            };
+            Some(Rights { role: given.role, team })
+        })?;
+        let sub = claims.sub.as_deref().unwrap_or_default();
+        // Whole where it can be written in a line: the log of changes is read by people.
+        let plain = sub.bytes().all(|byte| byte.is_ascii_graphic()) && !sub.starts_with('#');
+        let who = if plain { sub.to_owned() } else { digested(sub) };
+        Some(Administrator { id: format!("jwt:{}:{who}", self.id), rights, expires: claims.expires() })
+    }
+
     /// The caller that claims which hold tell of, as a key.
     ///
     /// # Errors
@@ -121,6 +195,10 @@ fn subject(sub: &str) -> String {
     if (1..=64).contains(&sub.len()) && sub.bytes().all(plain) {
         return sub.to_owned();
     }
+    digested(sub)
+}
+
+fn digested(sub: &str) -> String {
     let digest = crate::policy::token::digest(sub);
     format!("#{}", super::hex(digest.get(..16).unwrap_or_default()))
 }
@@ -134,7 +212,7 @@ impl Build<'_> {
             if !is_id(id) {
                 self.wrong(&route, "a name is 1 to 64 letters, digits, dots, hyphens and underscores");
             }
-            if all.iter().any(|other| other.rules.issuer == written.issuer) {
+            if all.iter().any(|other| other.name == written.issuer) {
                 self.wrong(&route.key("issuer"), "another one issues tokens with this name: leave one of them");
             }
             self.rules_of(file, &written.callers.rules(), &route.key("callers"));
@@ -154,19 +232,13 @@ impl Build<'_> {
             }
             all.extend(self.issuer(id, written, &route).map(Arc::new));
         }
-        Issuers { all, known: Cache::default() }
+        Issuers { all, ..Issuers::default() }
     }
 
     fn issuer(&mut self, id: &str, written: &file::Issuer, route: &Route) -> Option<Issuer> {
-        let audiences = match &written.audience {
-            OneOrMany::One(one) => vec![one.clone()],
-            OneOrMany::Many(many) => many.clone(),
-        };
-        if audiences.is_empty() || audiences.iter().any(String::is_empty) {
-            self.wrong(
-                &route.key("audience"),
-                "write whom its tokens are meant for: without that, those for others would do",
-            );
+        if written.audience.is_none() && written.administrators.is_none() {
+            let message = "missing: write whom its tokens are meant for, or what `administrators` it tells of";
+            self.wrong(&route.key("audience"), message);
         }
         if written.algorithms.as_ref().is_some_and(Vec::is_empty) {
             self.wrong(&route.key("algorithms"), "write at least one, or leave it out");
@@ -187,14 +259,23 @@ impl Build<'_> {
             Some(asked) => Some(self.introspection(asked, &route.key("introspection"))?),
             None => None,
         };
+        let algorithms: Vec<Algorithm> = algorithms.iter().copied().map(algorithm).collect();
+        let issuer = written.issuer.clone();
+        let mut rules = |audience: &OneOrMany<String>, route: &Route| Rules {
+            issuer: issuer.clone(),
+            audiences: self.audiences(audience, &route.key("audience")),
+            algorithms: algorithms.clone(),
+            skew: skew.as_secs(),
+        };
+        let calls = written.audience.as_ref().map(|audience| rules(audience, route));
+        let own = route.key("administrators");
+        let administrators = written.administrators.as_ref().map(|all| (all, rules(&all.audience, &own)));
+        let administrators = administrators.map(|(all, rules)| self.administrators(all, rules, &own));
         Some(Issuer {
             id: id.to_owned(),
-            rules: Rules {
-                issuer: written.issuer.clone(),
-                audiences,
-                algorithms: algorithms.iter().copied().map(algorithm).collect(),
-                skew: skew.as_secs(),
-            },
+            name: written.issuer.clone(),
+            calls,
+            administrators,
             keys_at: keys_at?,
             refresh: self.some_time(written.refresh, Duration::from_secs(600), &route.key("refresh")),
             introspection,
@@ -203,6 +284,48 @@ impl Build<'_> {
             projects: written.projects.clone(),
             callers: written.callers.clone(),
         })
+    }
+
+    /// Whom tokens must be meant for.
+    fn audiences(&mut self, written: &OneOrMany<String>, route: &Route) -> Vec<String> {
+        let audiences = match written {
+            OneOrMany::One(one) => vec![one.clone()],
+            OneOrMany::Many(many) => many.clone(),
+        };
+        if audiences.is_empty() || audiences.iter().any(String::is_empty) {
+            self.wrong(route, "write whom its tokens are meant for: without that, those for others would do");
+        }
+        audiences
+    }
+
+    fn administrators(&mut self, written: &file::Administrators, rules: Rules, route: &Route) -> Administrators {
+        if written.claim.is_empty() {
+            self.wrong(&route.key("claim"), "write the name of the claim that says who has which role");
+        }
+        if written.roles.is_empty() {
+            self.wrong(
+                &route.key("roles"),
+                "with nothing in the list nobody may do anything: write who has which role",
+            );
+        }
+        let given = |(number, given): (usize, &file::GivenRole)| {
+            let route = route.key("roles").index(number);
+            let role = Role::from(given.role);
+            let scope = match (&given.team, &given.team_claim) {
+                (None, None) => Scope::Everything,
+                (Some(team), None) => Scope::Team(team.clone()),
+                (_, Some(claim)) => Scope::Claim(claim.clone()),
+            };
+            if given.team.is_some() && given.team_claim.is_some() {
+                self.wrong(&route.key("team_claim"), "write either `team` or `team_claim`");
+            }
+            if !matches!(scope, Scope::Everything) && !role.suits_a_team() {
+                self.wrong(&route.key("role"), "for one team there are only viewers and admins");
+            }
+            GivenRole { value: given.value.clone(), role, scope }
+        };
+        let roles = written.roles.iter().enumerate().map(given).collect();
+        Administrators { rules, claim: written.claim.clone(), roles }
     }
 
     fn introspection(&mut self, written: &file::Introspection, route: &Route) -> Option<Introspection> {

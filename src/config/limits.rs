@@ -5,6 +5,7 @@ use super::file::{CallLimit, CallLimits, LimitBy, LimitOf, LimitPer, ShortLimits
 use super::problem::Route;
 use super::value::{self, Amount};
 use crate::policy::limit::{By, Elastic, Limit, Of, Per, States};
+use crate::policy::price::cost_decimal;
 
 /// Most limits of one level: each costs every call of the level some time.
 const MOST: usize = 16;
@@ -32,6 +33,46 @@ struct Rules {
     per: Per,
     by: By,
     elastic: Option<Elastic>,
+}
+
+/// The most that a limit lets through of one thing at once or in a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ceiling {
+    of: Of,
+    per: Per,
+    most: u64,
+}
+
+/// Those of a level, whatever they count by.
+pub(super) fn ceilings(written: &CallLimits) -> Vec<Ceiling> {
+    let all = match written {
+        CallLimits::Short(short) => in_full(short),
+        CallLimits::List(list) => list.iter().filter_map(|one| rules(one).ok()).collect(),
+    };
+    let ceiling = |Rules { of, most, per, by, elastic }| {
+        let saved = if let By::TokenBucket { burst } = by { burst } else { most };
+        let idle = elastic.map_or(most, |elastic: Elastic| elastic.most);
+        Ceiling { of, per, most: most.max(saved).max(idle) }
+    };
+    all.into_iter().take(MOST).map(ceiling).collect()
+}
+
+impl Ceiling {
+    /// Whether it is more of the same thing in no longer a time.
+    pub fn exceeds(&self, above: &Ceiling) -> bool {
+        self.of == above.of && self.per <= above.per && self.most > above.most
+    }
+}
+
+impl std::fmt::Display for Ceiling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let of = self.of.name().replace('_', " ");
+        match self.of {
+            Of::Concurrency => write!(f, "{} calls at once", self.most),
+            Of::Spend => write!(f, "{} US dollars a {}", cost_decimal(self.most), self.per.name()),
+            _ => write!(f, "{} {of} a {}", self.most, self.per.name()),
+        }
+    }
 }
 
 fn in_full(short: &ShortLimits) -> Vec<Rules> {

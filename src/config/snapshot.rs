@@ -137,6 +137,8 @@ pub struct Index {
     pub folded: HashMap<String, Arc<Model>>,
     /// The keys of the file by id, as JSON of what is written there but for the secret's digest.
     pub keys: BTreeMap<String, Box<str>>,
+    /// Secrets of keys of the file that name a project which the file does not write: it may be stored.
+    pub loose: Vec<[u8; 32]>,
     /// Nothing wrong, but worth telling the operator.
     pub remarks: Vec<Problem>,
     /// The file and what it includes: a change in one of them is a reason to reload.

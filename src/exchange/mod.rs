@@ -61,7 +61,9 @@ pub fn admit(
     let key = match credential.filter(|secret| !secret.is_empty()) {
         Some(secret) => {
             let digest = auth::digest(secret).ok_or(Refusal::BadKey)?;
-            let of_file = snapshot.key_of(&digest).cloned();
+            let any_loose = !snapshot.index.loose.is_empty();
+            let held = |key: &Arc<Key>| if any_loose { directory.held(&digest, key) } else { key.clone() };
+            let of_file = snapshot.key_of(&digest).map(held);
             of_file.or_else(|| directory.key(&digest)).ok_or(Refusal::BadKey)?
         }
         None => snapshot.anonymous.clone().ok_or(Refusal::NoKey)?,

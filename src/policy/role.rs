@@ -38,6 +38,17 @@ impl Role {
     }
 }
 
+/// Why somebody with a credential of an issuer's is not let in to administer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// It is not believed.
+    Nobody,
+    /// It is, and gives no role here.
+    NoRole,
+    /// Nobody can say now.
+    Unknown,
+}
+
 /// Whom an action is open to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {

@@ -1,5 +1,5 @@
-//! Callers who bring a token of somebody else's instead of a key: verified in memory with keys that are fetched beside the
-//! calls, or asked about where only its issuer can read it.
+//! Callers who bring a token of somebody else's instead of a key, and administrators who bring one instead of ours: verified
+//! in memory with keys that are fetched beside the calls, or asked about where only its issuer can read it.
 //!
 //! A call waits for others in two cases alone: its token is signed by a key that nobody knew of until now, for which the
 //! issuer's keys are fetched anew, once in ten seconds at most; or it can only be asked about, and was not of late.
@@ -23,9 +23,11 @@ use zeroize::Zeroizing;
 use super::context::Ctx;
 use super::fetch::Fetcher;
 use super::state::{Served, Shared};
-use crate::config::issuers::{self, Caller, Issuer, KeysAt};
+use crate::config::directory::Administrator;
+use crate::config::issuers::{self, Caller, Issuer, KeysAt, Purpose};
 use crate::config::snapshot::Key;
 use crate::exchange::{self, Refusal};
+use crate::policy::role::Denied;
 use crate::policy::token::{self, Claims, Flaw, Keyring, Token};
 use crate::provider::source::Ask;
 use crate::provider::{Node, grant};
@@ -101,7 +103,7 @@ impl KeyHolder {
     pub fn new(issuer: &Issuer) -> Arc<KeyHolder> {
         Arc::new(KeyHolder {
             issuer: issuer.id.clone(),
-            name: issuer.rules.issuer.clone(),
+            name: issuer.name.clone(),
             keys_at: issuer.keys_at.clone(),
             refresh: issuer.refresh,
             held: ArcSwapOption::empty(),
@@ -122,7 +124,7 @@ impl KeyHolder {
     }
 
     fn serves(&self, issuer: &Issuer) -> bool {
-        self.keys_at == issuer.keys_at && self.refresh == issuer.refresh && self.name == issuer.rules.issuer
+        self.keys_at == issuer.keys_at && self.refresh == issuer.refresh && self.name == issuer.name
     }
 
     /// Waits until the keys were fetched again, if that may be; says whether they were.
@@ -228,13 +230,12 @@ pub fn credential(session: &Session, ctx: &Ctx) -> Option<String> {
     let head = session.req_header();
     let header = |name: &str| super::admission::text(&head.headers, name);
     let credential = exchange::credential(&header, head.uri.query())?;
-    let asks = || snapshot.issuers.all.iter().any(|issuer| issuer.introspection.is_some());
     let known = || {
         let digest = token::digest(credential);
         snapshot.key_of(&digest).is_some() || ctx.shared.directory.key(&digest).is_some()
     };
     let opaque = || !credential.is_empty() && credential.len() <= token::LONGEST && !known();
-    (token::is_like(credential) || (asks() && !credential.starts_with("pk-") && opaque()))
+    (token::is_like(credential) || (snapshot.issuers.ask(Purpose::Call) && !credential.starts_with("pk-") && opaque()))
         .then(|| credential.to_owned())
 }
 
@@ -253,12 +254,8 @@ pub async fn admit(ctx: &Ctx, credential: &str) -> Result<Arc<Key>, Refusal> {
     let known = match found {
         Some(known) => known,
         None => {
-            let believed = if token::is_like(credential) {
-                verified(ctx, credential, now).await?
-            } else {
-                introspected(ctx, credential, now).await?
-            };
-            let (known, until) = match believed {
+            let question = Question { shared, served: &ctx.served, purpose: Purpose::Call, now };
+            let (known, until) = match question.believed(credential).await? {
                 None => (None, now.saturating_add(UNKNOWN)),
                 Some((issuer, claims, until)) => {
                     let caller = issuer.caller(&claims, &tenants);
@@ -277,62 +274,118 @@ pub async fn admit(ctx: &Ctx, credential: &str) -> Result<Arc<Key>, Refusal> {
     Ok(key)
 }
 
+/// Who administers with it.
+///
+/// A token that can be read is verified each time, so that nothing is remembered longer than the issuer's keys say; one that
+/// only its issuer can read is asked about no more often than a caller's.
+///
+/// # Errors
+/// Nobody who is let in.
+pub async fn administrator(shared: &Shared, credential: &str) -> Result<Administrator, Denied> {
+    let served = shared.served();
+    let issuers = &served.snapshot.issuers;
+    let question =
+        Question { shared, served: &served, purpose: Purpose::Administer, now: shared.now().unix_ms / 1_000 };
+    let readable = token::is_like(credential);
+    if credential.len() > token::LONGEST || !(readable || issuers.ask(Purpose::Administer)) {
+        return Err(Denied::Nobody);
+    }
+    let digest = token::digest(credential);
+    let known = if readable { None } else { issuers.administering.get(&digest, question.now) };
+    let believed = match known {
+        Some(known) => known,
+        None => {
+            let believed = question.believed(credential).await.map_err(|refusal| match refusal {
+                Refusal::IssuerUnavailable => Denied::Unknown,
+                _ => Denied::Nobody,
+            })?;
+            let until = believed.as_ref().map_or(question.now.saturating_add(UNKNOWN), |(_, _, until)| *until);
+            let believed = believed.map(|(issuer, claims, _)| (issuer, Arc::new(claims)));
+            if !readable {
+                issuers.administering.put(digest, until, believed.clone());
+            }
+            believed
+        }
+    };
+    let (issuer, claims) = believed.ok_or(Denied::Nobody)?;
+    let found = issuer.administrator(&claims, &shared.directory.tenants());
+    let result = if found.is_some() { "ok" } else { "gives no role" };
+    events::BearerSeen { issuer: &issuer.id, result }.emit(&shared.metrics);
+    found.ok_or(Denied::NoRole)
+}
+
 /// Somebody's word, and the Unix second until when it counts.
 type Believed = Option<(Arc<Issuer>, Claims, u64)>;
 
-async fn verified(ctx: &Ctx, credential: &str, now: u64) -> Result<Believed, Refusal> {
-    let bad = |issuer: &str, flaw: Flaw| {
-        events::BearerSeen { issuer, result: flaw.name() }.emit(&ctx.shared.metrics);
-        Refusal::BadToken { flaw: flaw.name() }
-    };
-    let read = || Token::read(credential).map_err(|flaw| bad("", flaw));
-    let issuer = read()?.issuer().and_then(|name| ctx.served.snapshot.issuers.by(name)).cloned();
-    let issuer = issuer.ok_or_else(|| bad("", Flaw::Issuer))?;
-    let Some(holder) = ctx.served.keys_of(&issuer.id) else {
-        return Err(Refusal::Bug { what: "an issuer without keys" });
-    };
-    loop {
-        let keys = holder.held.load_full();
-        let found = match &keys {
-            Some(keys) => read()?.verify(&issuer.rules, keys, now),
-            None => Err(Flaw::UnknownKey),
-        };
-        match found {
-            Ok(claims) => {
-                let until = claims.expires().unwrap_or(now).saturating_add(issuer.rules.skew);
-                return Ok(Some((issuer, claims, until)));
-            }
-            Err(Flaw::UnknownKey) if holder.renewed(ctx.shared.now().unix_ms).await => {
-                if holder.held.load_full() == keys {
-                    return Err(if keys.is_some() { bad(&issuer.id, Flaw::UnknownKey) } else { unavailable() });
-                }
-            }
-            Err(Flaw::UnknownKey) if keys.is_none() => return Err(unavailable()),
-            Err(flaw) => return Err(bad(&issuer.id, flaw)),
-        }
-    }
+/// Whether a token is to be believed.
+struct Question<'q> {
+    shared: &'q Shared,
+    served: &'q Served,
+    purpose: Purpose,
+    /// Unix seconds.
+    now: u64,
 }
 
-async fn introspected(ctx: &Ctx, credential: &str, now: u64) -> Result<Believed, Refusal> {
-    for issuer in &ctx.served.snapshot.issuers.all {
-        let asked = timeout(PATIENCE, ctx.shared.inquiry.introspect(issuer, credential, now)).await;
-        match asked.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
-            Ok(None) => {}
-            Ok(Some((claims, until))) => {
-                if let Err(flaw) = claims.hold(&issuer.rules, now) {
-                    events::BearerSeen { issuer: &issuer.id, result: flaw.name() }.emit(&ctx.shared.metrics);
-                    return Err(Refusal::BadToken { flaw: flaw.name() });
+impl Question<'_> {
+    async fn believed(&self, credential: &str) -> Result<Believed, Refusal> {
+        if token::is_like(credential) { self.verified(credential).await } else { self.introspected(credential).await }
+    }
+
+    fn bad(&self, issuer: &str, flaw: Flaw) -> Refusal {
+        events::BearerSeen { issuer, result: flaw.name() }.emit(&self.shared.metrics);
+        Refusal::BadToken { flaw: flaw.name() }
+    }
+
+    async fn verified(&self, credential: &str) -> Result<Believed, Refusal> {
+        let read = || Token::read(credential).map_err(|flaw| self.bad("", flaw));
+        let issuer = read()?.issuer().and_then(|name| self.served.snapshot.issuers.by(name)).cloned();
+        let issuer = issuer.ok_or_else(|| self.bad("", Flaw::Issuer))?;
+        let rules = issuer.rules(self.purpose).ok_or_else(|| self.bad(&issuer.id, Flaw::Audience))?;
+        let Some(holder) = self.served.keys_of(&issuer.id) else {
+            return Err(Refusal::Bug { what: "an issuer without keys" });
+        };
+        loop {
+            let keys = holder.held.load_full();
+            let found = match &keys {
+                Some(keys) => read()?.verify(rules, keys, self.now),
+                None => Err(Flaw::UnknownKey),
+            };
+            match found {
+                Ok(claims) => {
+                    let until = claims.expires().unwrap_or(self.now).saturating_add(rules.skew);
+                    return Ok(Some((issuer, claims, until)));
                 }
-                let until = claims.expires().unwrap_or(now).min(until);
-                return Ok(Some((issuer.clone(), claims, until)));
-            }
-            Err(cause) => {
-                events::IssuerSilent { issuer: &issuer.id, cause: &cause }.emit(&ctx.shared.metrics);
-                return Err(unavailable());
+                Err(Flaw::UnknownKey) if holder.renewed(self.shared.now().unix_ms).await => {
+                    if holder.held.load_full() == keys {
+                        let known = keys.is_some();
+                        return Err(if known { self.bad(&issuer.id, Flaw::UnknownKey) } else { unavailable() });
+                    }
+                }
+                Err(Flaw::UnknownKey) if keys.is_none() => return Err(unavailable()),
+                Err(flaw) => return Err(self.bad(&issuer.id, flaw)),
             }
         }
     }
-    Ok(None)
+
+    async fn introspected(&self, credential: &str) -> Result<Believed, Refusal> {
+        for issuer in &self.served.snapshot.issuers.all {
+            let Some(rules) = issuer.rules(self.purpose) else { continue };
+            let asked = timeout(PATIENCE, self.shared.inquiry.introspect(issuer, credential, self.now)).await;
+            match asked.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
+                Ok(None) => {}
+                Ok(Some((claims, until))) => {
+                    claims.hold(rules, self.now).map_err(|flaw| self.bad(&issuer.id, flaw))?;
+                    let until = claims.expires().unwrap_or(self.now).min(until);
+                    return Ok(Some((issuer.clone(), claims, until)));
+                }
+                Err(cause) => {
+                    events::IssuerSilent { issuer: &issuer.id, cause: &cause }.emit(&self.shared.metrics);
+                    return Err(unavailable());
+                }
+            }
+        }
+        Ok(None)
+    }
 }
 
 fn unavailable() -> Refusal {

@@ -12,6 +12,7 @@ use portolan::policy::tenancy::Kind;
 use serde_json::{Value, json};
 
 use super::answers;
+use super::bearers::Issuer;
 use super::client::Response;
 use super::gateway::{Gateway, ask, config};
 use super::upstream::Upstream;
@@ -22,8 +23,8 @@ const NONE: Value = Value::Null;
 struct Who {
     name: &'static str,
     token: String,
-    /// What they may; `None`: nothing.
-    rights: Option<(Role, Option<&'static str>)>,
+    /// What they may; else what they are told.
+    rights: Result<(Role, Option<&'static str>), Cell>,
 }
 
 /// Whose the thing is that is asked for.
@@ -50,14 +51,14 @@ fn expected(access: Access, who: &Who, team: &str, of_team: bool, makes: bool) -
     let rank =
         |role: Role| ["viewer", "billing", "admin", "owner"].iter().position(|name| *name == role.name()).unwrap();
     match who.rights {
-        None => Cell::Unauthorized,
-        Some((role, _)) if rank(role) < rank(least) => Cell::Forbidden,
-        Some((_, Some(_))) if reach == Reach::Whole => Cell::Forbidden,
-        Some((_, Some(own))) if of_team && team != own => {
+        Err(cell) => cell,
+        Ok((role, _)) if rank(role) < rank(least) => Cell::Forbidden,
+        Ok((_, Some(_))) if reach == Reach::Whole => Cell::Forbidden,
+        Ok((_, Some(own))) if of_team && team != own => {
             // What would belong to nobody is refused outright; there is nothing to hide.
             if makes && team == "none" { Cell::Forbidden } else { Cell::Hidden }
         }
-        Some(_) => Cell::Done,
+        Ok(_) => Cell::Done,
     }
 }
 
@@ -135,6 +136,25 @@ fn key(id: Option<&str>, team: &str) -> Value {
     json!({"id": id, "project": project})
 }
 
+/// An issuer whose tokens give each of the roles.
+fn issuers(issuer: &Issuer) -> String {
+    let roles = [
+        ("jwt-owner", "role: owner"),
+        ("jwt-admin", "role: admin"),
+        ("jwt-billing", "role: billing"),
+        ("jwt-viewer", "role: viewer"),
+        ("jwt-team-admin", "role: admin, team: own"),
+        ("jwt-team-viewer", "role: viewer, team_claim: department"),
+        ("jwt-lost-team", "role: admin, team: nowhere"),
+    ];
+    let roles: String = roles.iter().map(|(value, given)| format!("{{ value: {value}, {given} }}, ")).collect();
+    format!(
+        "issuers:\n  corp:\n    issuer: {}\n    audience: portolan\n    administrators: {{ audience: portolan-admin, \
+         claim: roles, roles: [{roles}] }}\n",
+        issuer.name()
+    )
+}
+
 /// A list shows a team nothing but its own.
 fn shows_only(got: &Response, team: &str) -> bool {
     let told = got.json();
@@ -145,7 +165,8 @@ fn shows_only(got: &Response, team: &str) -> bool {
 #[test]
 fn every_route_is_for_whom_the_table_says() {
     let upstream = Upstream::always(answers::whole("x"));
-    let text = config(&[("alias", &upstream.v1())], "");
+    let issuer = Issuer::start();
+    let text = config(&[("alias", &upstream.v1())], &issuers(&issuer));
     let gateway = Gateway::start_with(&text, &[], ", explain: {}, open: []");
     let owner = gateway.token();
     let request = gateway.chat(&ask("alias", "x")).header("x-portolan-request-id").unwrap().to_owned();
@@ -168,17 +189,27 @@ fn every_route_is_for_whom_the_table_says() {
     let whole = |name: &'static str, role: Role| Who {
         name,
         token: setting.token(name, role.name(), None),
-        rights: Some((role, None)),
+        rights: Ok((role, None)),
     };
     let of_team = |name: &'static str, role: Role| Who {
         name,
         token: setting.token(name, role.name(), Some("own")),
-        rights: Some((role, Some("own"))),
+        rights: Ok((role, Some("own"))),
+    };
+    // The same by tokens of an issuer, of which the last ones are good elsewhere.
+    let borne = |name: &'static str, rights| {
+        let token = issuer.token("one", |claims| {
+            claims["sub"] = json!(name);
+            claims["aud"] = json!("portolan-admin");
+            claims["roles"] = json!([name]);
+            claims["department"] = json!("own");
+        });
+        Who { name, token, rights }
     };
     let revoked = setting.token("revoked", "owner", None);
     setting.owner("DELETE", "tokens/revoked", &NONE);
     let callers_key = setting.owner("POST", "keys", &json!({})).json()["secret"].as_str().unwrap().to_owned();
-    let nobody = |name: &'static str, token: String| Who { name, token, rights: None };
+    let nobody = |name: &'static str, token: String| Who { name, token, rights: Err(Cell::Unauthorized) };
     let all = [
         whole("owner", Role::Owner),
         whole("admin", Role::Admin),
@@ -190,6 +221,23 @@ fn every_route_is_for_whom_the_table_says() {
         nobody("a bad token", "pa-guessed".to_owned()),
         nobody("a revoked token", revoked),
         nobody("a caller's key", callers_key),
+        borne("jwt-owner", Ok((Role::Owner, None))),
+        borne("jwt-admin", Ok((Role::Admin, None))),
+        borne("jwt-billing", Ok((Role::Billing, None))),
+        borne("jwt-viewer", Ok((Role::Viewer, None))),
+        borne("jwt-team-admin", Ok((Role::Admin, Some("own")))),
+        borne("jwt-team-viewer", Ok((Role::Viewer, Some("own")))),
+        borne("jwt-lost-team", Err(Cell::Forbidden)),
+        borne("jwt-stranger", Err(Cell::Forbidden)),
+        nobody("a caller's jwt", issuer.token("one", |claims| claims["roles"] = json!(["jwt-owner"]))),
+        nobody(
+            "an expired jwt",
+            issuer.token("one", |claims| {
+                claims["aud"] = json!("portolan-admin");
+                claims["roles"] = json!(["jwt-owner"]);
+                claims["exp"] = json!(1_700_000_000);
+            }),
+        ),
     ];
     let cells: Vec<(&Route, &Who, &str)> = routes()
         .iter()
@@ -214,7 +262,7 @@ fn every_route_is_for_whom_the_table_says() {
                     };
                     let listed = route.operation.starts_with("list_") && got.status == 200;
                     let leaks =
-                        listed && who.rights.is_some_and(|(_, own)| own.is_some_and(|own| !shows_only(&got, own)));
+                        listed && who.rights.is_ok_and(|(_, own)| own.is_some_and(|own| !shows_only(&got, own)));
                     if is != Some(wanted) || leaks {
                         let cell = format!(
                             "{} {} as {} of {team}: not {wanted:?} but {got}",

@@ -18,7 +18,7 @@ use super::gateway::{Gateway, SECRET, ask, config};
 use super::upstream::{Reply, Upstream};
 
 /// An issuer of tokens with a server of its own.
-struct Issuer {
+pub struct Issuer {
     server: Upstream,
     keys: Arc<Mutex<Vec<(String, EcdsaKeyPair)>>>,
     fetched: Arc<AtomicUsize>,
@@ -36,7 +36,7 @@ fn now() -> u64 {
 }
 
 impl Issuer {
-    fn start() -> Issuer {
+    pub fn start() -> Issuer {
         let keys = Arc::new(Mutex::new(vec![("one".to_owned(), pair())]));
         let (fetched, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (shown, count, questions) = (keys.clone(), fetched.clone(), asked.clone());
@@ -57,6 +57,9 @@ impl Issuer {
                     // RFC 6749 section 2.3.1: "gateway" and "s+c", both form-encoded.
                     assert_eq!(attempt.header("authorization"), Some("Basic Z2F0ZXdheTpzJTJCYw=="));
                     match attempt.text() {
+                        text if text.starts_with("token=admin%2Btoken&") => {
+                            json!({"active": true, "sub": "ann", "aud": "portolan-admin", "groups": ["owners"]})
+                        }
                         text if text.starts_with("token=good%2Btoken&") => {
                             json!({"active": true, "sub": "ann", "aud": "portolan", "team": "red"})
                         }
@@ -70,11 +73,12 @@ impl Issuer {
         Issuer { server, keys, fetched, asked }
     }
 
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         format!("http://{}", self.server.addr)
     }
 
-    fn token(&self, kid: &str, change: impl FnOnce(&mut Value)) -> String {
+    /// A token as callers have it, changed.
+    pub fn token(&self, kid: &str, change: impl FnOnce(&mut Value)) -> String {
         let mut claims =
             json!({"iss": self.name(), "sub": "ann", "aud": "portolan", "exp": now() + 600, "team": "red"});
         change(&mut claims);
@@ -244,4 +248,100 @@ fn what_only_its_issuer_can_read_is_asked_about_once() {
     call(&gateway, "pk-unknown").refusal(401);
     assert_eq!(issuer.asked.load(Ordering::SeqCst), 2, "keys of ours are nobody else's affair");
     assert!(gateway.ledger("key").contains(&"jwt:corp:ann 3".to_owned()));
+}
+
+const ADMINISTRATORS: &str = "    administrators:\n      audience: portolan-admin\n      claim: groups\n      roles:\n        \
+    - { value: owners, role: owner }\n        - { value: leads, role: admin, team_claim: department }\n";
+
+fn administering(issuer: &Issuer, change: impl FnOnce(&mut Value)) -> String {
+    issuer.token("one", |claims| {
+        claims["aud"] = json!("portolan-admin");
+        claims["groups"] = json!(["owners"]);
+        change(claims);
+    })
+}
+
+#[test]
+fn who_has_a_role_by_a_token_administers_and_is_named_in_the_log() {
+    let (upstream, issuer) = (Upstream::always(answers::whole("fine")), Issuer::start());
+    let gateway = issuer.gateway(&upstream, ADMINISTRATORS);
+    let owner = administering(&issuer, |claims| claims["sub"] = json!("auth0|ann+ops@example.com"));
+    let myself = |token: &str| gateway.admin(token, "GET", "self", &Value::Null);
+    assert_eq!(myself(&owner).json(), json!({"id": "jwt:corp:auth0|ann+ops@example.com", "role": "owner"}));
+    assert_eq!(gateway.admin(&owner, "PUT", "teams/search", &json!({})).status, 201);
+    let lead = administering(&issuer, |claims| {
+        claims["sub"] = json!("bob\n the second");
+        claims["groups"] = json!(["leads", "others"]);
+        claims["department"] = json!(["somewhere", "search"]);
+    });
+    let who = myself(&lead).json();
+    assert_eq!((&who["role"], &who["team"]), (&json!("admin"), &json!("search")), "{who}");
+    assert!(who["id"].as_str().unwrap().starts_with("jwt:corp:#"), "{who}");
+    assert_eq!(gateway.admin(&lead, "PUT", "projects/find", &json!({"team": "search"})).status, 201);
+    assert_eq!(gateway.admin(&lead, "PUT", "teams/other", &json!({})).status, 403);
+    let log = gateway.admin(&owner, "GET", "audit", &Value::Null).json();
+    let actors: Vec<_> = log["data"].as_array().unwrap().iter().map(|entry| entry["actor"].clone()).collect();
+    assert_eq!(actors[..2], [who["id"].clone(), json!("jwt:corp:auth0|ann+ops@example.com")], "{log}");
+    assert_eq!(gateway.admin(&owner, "GET", "audit/verify", &Value::Null).json()["flaws"], json!([]));
+    assert!(!gateway.logs().contains(&owner) && !gateway.logs().contains(&lead));
+}
+
+#[test]
+fn a_token_for_calls_administers_nothing_and_one_for_administration_makes_no_call() {
+    let (upstream, issuer) = (Upstream::always(answers::whole("fine")), Issuer::start());
+    let gateway = issuer.gateway(&upstream, ADMINISTRATORS);
+    let status = |token: &str| gateway.admin(token, "GET", "self", &Value::Null).status;
+    let good = administering(&issuer, |_| {});
+    assert_eq!((status(&good), call(&gateway, &good).status), (200, 401));
+    let callers = issuer.token("one", |claims| claims["groups"] = json!(["owners"]));
+    assert_eq!((status(&callers), call(&gateway, &callers).status), (401, 200));
+    let (head, tail) = good.rsplit_once('.').unwrap();
+    let changed = if tail.starts_with("AAAA") { "BBBB" } else { "AAAA" };
+    for (token, wanted) in [
+        (format!("{head}.{changed}{}", &tail[4..]), 401),
+        (administering(&issuer, |claims| claims["exp"] = json!(now() - 61)), 401),
+        (administering(&issuer, |claims| claims["iss"] = json!("https://evil.example")), 401),
+        (administering(&issuer, |claims| claims["groups"] = json!(["strangers"])), 403),
+        (administering(&issuer, |claims| claims["groups"] = json!(["leads"])), 403),
+        (administering(&issuer, |claims| claims["groups"] = json!({"owners": true})), 403),
+        (
+            administering(&issuer, |claims| {
+                claims["groups"] = json!("leads");
+                claims["department"] = json!("nowhere");
+            }),
+            403,
+        ),
+        ("opaque".to_owned(), 401),
+    ] {
+        assert_eq!(status(&token), wanted, "{token}");
+    }
+    // An issuer that nobody has given administrators gives none.
+    let plain = issuer.gateway(&upstream, "");
+    assert_eq!(plain.admin(&good, "GET", "self", &Value::Null).status, 401);
+    // One that never told its keys: nobody can say.
+    let silent = Issuer::start();
+    silent.server.set_reply(Reply::json(500, "{}"));
+    let gateway = silent.gateway(&upstream, ADMINISTRATORS);
+    let got = gateway.admin(&administering(&silent, |_| {}), "GET", "self", &Value::Null);
+    assert_eq!((got.status, &got.json()["error"]["code"]), (503, &json!("issuer_unavailable")), "{got}");
+    assert_eq!(gateway.admin(&gateway.token(), "GET", "self", &Value::Null).status, 200, "our own go on");
+}
+
+#[test]
+fn an_administrators_token_that_only_its_issuer_can_read_is_asked_about_once() {
+    let (upstream, issuer) = (Upstream::always(answers::whole("fine")), Issuer::start());
+    let asks = format!(
+        "    introspection: {{ url: \"{}/introspect\", client_id: gateway, client_secret: \"s+c\" }}\n{ADMINISTRATORS}",
+        issuer.name()
+    );
+    let gateway = issuer.gateway(&upstream, &asks);
+    for _ in 0..3 {
+        let got = gateway.admin("admin+token", "GET", "self", &Value::Null);
+        assert_eq!(got.json()["id"], "jwt:corp:ann", "{got}");
+        assert_eq!(gateway.admin("admin+tokem", "GET", "self", &Value::Null).status, 401);
+        assert_eq!(gateway.admin("pa-guessed", "GET", "self", &Value::Null).status, 401);
+    }
+    assert_eq!(issuer.asked.load(Ordering::SeqCst), 2, "each once");
+    assert_eq!(gateway.admin("good+token", "GET", "self", &Value::Null).status, 401, "it is for calls");
+    refused(&call(&gateway, "admin+token"), 401, "invalid_token");
 }

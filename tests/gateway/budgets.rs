@@ -39,6 +39,33 @@ fn a_cheaper_model_serves_above_its_part() {
 }
 
 #[test]
+fn what_a_stored_key_has_spent_stays_spent_over_a_restart() {
+    let upstream = Upstream::always(answers::whole("fine"));
+    let text = config(&[("alias", &upstream.v1())], "");
+    let mut gateway = Gateway::start(&text.replacen("model: alias-real", &format!("model: alias-real, {CENT}"), 1));
+    let token = gateway.token();
+    let body = json!({"id": "made", "budget": {"usd": 0.03, "per": "total"}});
+    let made = gateway.admin(&token, "POST", "keys", &body);
+    assert_eq!(made.status, 201, "{made}");
+    let secret = made.json()["secret"].as_str().unwrap().to_owned();
+    let call = |gateway: &Gateway| gateway.status_of(&secret, "alias");
+    assert_eq!([call(&gateway), call(&gateway)], [200, 200]);
+    gateway.stop(Duration::from_secs(10));
+    gateway.start_again();
+    assert_eq!([call(&gateway), call(&gateway)], [200, 429], "two cents of three were spent before");
+    gateway.kill9();
+    gateway.start_again();
+    assert_eq!(call(&gateway), 429, "and all of them, though nobody stopped it in order");
+    // Another secret of the same key spends the same budget; more budget is more.
+    let rotated = gateway.admin(&token, "POST", "keys/made/rotate", &json!({}));
+    let second = rotated.json()["secret"].as_str().unwrap().to_owned();
+    assert_eq!(gateway.status_of(&second, "alias"), 429);
+    let body = json!({"budget": {"usd": 0.04, "per": "total"}});
+    assert_eq!(gateway.admin(&token, "PATCH", "keys/made", &body).status, 200);
+    assert_eq!([gateway.status_of(&second, "alias"), call(&gateway)], [200, 429]);
+}
+
+#[test]
 fn a_cheaper_model_that_the_key_may_not_use_serves_nobody() {
     let upstream = Upstream::always(answers::whole("fine"));
     let budget = "budget: { usd: 0.05, degrade: { above: 0, to: { \"*\": cheap } } }";

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::issuers::{KeysAt, Unmapped};
 use crate::config::snapshot::Key;
+use crate::policy::role::Role;
 use crate::policy::token::Claims;
 
 const TREE: &str = "
@@ -54,6 +55,26 @@ fn an_issuer_that_cannot_be_is_told() {
     for (fields, place, told) in [
         ("issuer: \"https://x\"", "audience", "missing"),
         ("issuer: \"https://x\", audience: []", "audience", "meant for"),
+        (
+            "issuer: \"https://x\", administrators: { audience: [], claim: g, roles: [{ value: a, role: owner }] }",
+            "administrators.audience",
+            "meant for",
+        ),
+        (
+            "issuer: \"https://x\", administrators: { audience: a, claim: g, roles: [{ value: a, role: owner, team: search }] }",
+            "administrators.roles[0].role",
+            "viewers and admins",
+        ),
+        (
+            "issuer: \"https://x\", administrators: { audience: a, claim: g, roles: [] }",
+            "administrators.roles",
+            "nobody",
+        ),
+        (
+            "issuer: \"https://x\", administrators: { audience: a, claim: g, roles: [{ value: a, role: admin, team: x, team_claim: y }] }",
+            "administrators.roles[0].team_claim",
+            "either",
+        ),
         ("issuer: \"http://x\", audience: a", "issuer", "https"),
         ("issuer: \"https://x\", audience: a, jwks_uri: keys", "jwks_uri", "URL"),
         ("issuer: \"https://x\", audience: a, algorithms: [HS256]", "algorithms[0]", "RS256"),
@@ -74,4 +95,33 @@ fn an_issuer_that_cannot_be_is_told() {
         assert!(problems[0].contains(&format!("issuers.corp.{place}:")) && problems[0].contains(told), "{problems:?}");
     }
     assert!(snapshot("issuer: \"http://localhost:1\", audience: a").is_ok(), "what stays on this machine needs no TLS");
+}
+
+#[test]
+fn the_first_role_that_a_token_has_counts() {
+    let snapshot = snapshot(
+        "issuer: \"https://x\", administrators: { audience: a, claim: r.of, roles: [{ value: lead, role: admin, team_claim: d }, \
+         { value: boss, role: owner }, { value: eyes, role: viewer, team: gone }, { value: eyes, role: viewer, team: search }] }",
+    )
+    .unwrap();
+    let who = |claims: &str| {
+        let claims = Claims::introspected(format!("{{\"active\": true, {claims}}}").as_bytes(), 77).unwrap();
+        let found = snapshot.issuers.all[0].administrator(&claims, &snapshot.tenants)?;
+        assert_eq!(found.expires, Some(77));
+        Some((found.id, found.rights.role, found.rights.team))
+    };
+    let search = Some("search".to_owned());
+    let of = |id: &str, role, team: &Option<String>| Some((format!("jwt:corp:{id}"), role, team.clone()));
+    assert_eq!(who("\"sub\": \"a/b\", \"r\": {\"of\": [\"boss\", \"lead\"]}"), of("a/b", Role::Owner, &None));
+    let lead = "\"sub\": \"a\", \"d\": [\"x\", \"search\"], \"r\": {\"of\": [\"boss\", \"lead\"]}";
+    assert_eq!(who(lead), of("a", Role::Admin, &search), "by the order of the file, not of the token");
+    assert_eq!(
+        who("\"sub\": \"a\", \"r\": {\"of\": \"eyes\"}"),
+        of("a", Role::Viewer, &search),
+        "a team that is not there"
+    );
+    assert_eq!(who("\"sub\": \"a\", \"d\": \"search\""), None);
+    assert_eq!(who("\"sub\": \"a\", \"r\": {\"of\": \"lead\"}, \"d\": \"searc\""), None);
+    let long = who("\"sub\": \"a b\", \"r\": {\"of\": \"boss\"}").unwrap().0;
+    assert!(long.starts_with("jwt:corp:#") && long.len() == 42, "{long}");
 }

@@ -68,8 +68,8 @@ impl Of {
     }
 }
 
-/// The length of a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// The length of a window, shortest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Per {
     Second,
     Minute,

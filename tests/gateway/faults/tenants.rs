@@ -123,7 +123,16 @@ fn j_03_credentials_count_in_one_order_and_never_twice() {
 fn j_04_nobody_gives_more_than_they_have() {
     let (_upstream, gateway) = fixture("tiers: { gold: { weight: 9 } }\n");
     let (owner, red) = two_teams(&gateway);
+    let rules = json!({"limits": {"rpm": 60, "tpm": 1000, "concurrency": 4}, "budget": {"usd": 10}});
+    assert_eq!(gateway.admin(&owner, "PATCH", "teams/red", &rules).status, 200);
     let wider = [
+        json!({"limits": {"rpm": 61}}),
+        json!({"limits": {"rps": 61}}),
+        json!({"limits": {"tpm": 1001, "rpm": 1}}),
+        json!({"limits": [{"of": "concurrency", "most": 5}]}),
+        json!({"budget": {"usd": 10.01}}),
+        json!({"budget": {"usd": 11, "per": "day", "time_zone": "Europe/Berlin", "hard": false}}),
+        json!({"budgets": [{"usd": 1, "per": "total"}, {"usd": 20}]}),
         json!({"models": ["*"]}),
         json!({"models": ["alias", "gpt-5"]}),
         json!({"models": ["alias*"]}),
@@ -167,11 +176,20 @@ fn j_04_nobody_gives_more_than_they_have() {
     // Nor do those who have all rights make a child say more; and what narrows is anybody's.
     let got = gateway.admin(&owner, "PATCH", "keys/red-key", &json!({"models": ["*"]}));
     assert_eq!(got.status, 422, "{got}");
-    let narrower =
-        json!({"models": ["alias"], "functions": ["generate"], "addresses": ["127.0.0.1"], "expires": "2099-01-01"});
+    let narrower = json!({"models": ["alias"], "functions": ["generate"], "addresses": ["127.0.0.1"], "expires": "2099-01-01",
+        "limits": {"rpm": 60, "concurrency": 4}, "budget": {"usd": 10}});
     assert_eq!(gateway.admin(&red, "PATCH", "keys/red-key", &narrower).status, 200);
     let verdict = gateway.admin(&owner, "GET", "keys/red-key", &NONE).json();
     assert_eq!(verdict["document"]["models"], json!(["alias"]));
+    // What is above may be narrowed later: nothing else of the key is stuck for that, and nothing of it can be widened.
+    assert_eq!(gateway.admin(&owner, "PATCH", "teams/red", &json!({"limits": {"rpm": 6}})).status, 200);
+    for (fields, status) in [
+        (json!({"tags": {"a": "b"}}), 200),
+        (json!({"limits": {"rpm": 61}}), 422),
+        (json!({"limits": {"rpm": 6}}), 200),
+    ] {
+        assert_eq!(gateway.admin(&red, "PATCH", "keys/red-key", &fields).status, status, "{fields}");
+    }
     println!("J-4: {tried} ways to grant oneself more, 0 widenings");
 }
 
