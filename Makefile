@@ -11,7 +11,7 @@ export PORTOLAN_RECORDINGS := $(RECORDINGS)
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
 RELEASE := $(TARGET_DIR)/release/portolan
 
-.PHONY: help run build release test unit gateway faults kill9 sdk-test replay lint authz bench loadtest simulate races deny fuzz system python node clean
+.PHONY: help run build release test unit gateway faults secrets kill9 sdk-test replay lint authz bench loadtest simulate races deny fuzz system python node clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -43,10 +43,16 @@ faults: system ## what providers and callers do wrong, case by case (PORTOLAN_FA
 	@\
 	$(CARGO) test --locked -j$(JOBS) --test gateway -- faults:: --show-output --test-threads=6 2>&1 \
 	  | tee $(TARGET_DIR)/faults.log | grep -E '^(test .*FAILED|error|thread .* panicked)' -A 5 || true; \
-	grep -E '^[A-Z]-?[0-9]+: ' $(TARGET_DIR)/faults.log | sort -t : -k 1,1V -s; \
+	grep -E '^[A-Z]-?[0-9]+: ' $(TARGET_DIR)/faults.log | sort -t : -k 1,1V -s; grep -E '^secrets: ' $(TARGET_DIR)/faults.log; \
 	awk '/^test faults::/ { bad = !/ ok$$/; if (/::failover::/) part[bad]++; sum[bad]++ } \
 	  END { printf "failover: %d passed, %d failed\nfaults: %d passed, %d failed\n", part[0], part[1], sum[0], sum[1]; \
 	    exit sum[1] > 0 || sum[0] == 0 }' $(TARGET_DIR)/faults.log
+
+secrets: system ## all that is said and kept, at trace level, searched for secrets of every kind; with panics (make faults has it without)
+	@mkdir -p $(TARGET_DIR)
+	@$(CARGO) test --locked -j$(JOBS) --features failpoints --test gateway -- faults::secrets:: --show-output >$(TARGET_DIR)/secrets.log 2>&1 \
+	  || { cat $(TARGET_DIR)/secrets.log; exit 1; }
+	@grep -E '^secrets: ' $(TARGET_DIR)/secrets.log
 
 kill9: system ## gateways on one ledger killed under load (KILLS=n for fewer), against their provider's own journal
 	@mkdir -p $(TARGET_DIR)

@@ -7,6 +7,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::Value as Json;
 
+use crate::wire::veil;
 use crate::wire::yaml::{Node, Value};
 
 use super::file::File;
@@ -129,12 +130,12 @@ impl<'s> Checker<'s, '_> {
         wanted.iter().any(|name| is(node, name))
     }
 
-    fn map(&mut self, node: &Node, schema: &'s Json, route: &Route) {
+    fn map(&mut self, node: &Node, schema: &'s Json, outer: &Route) {
         let Value::Map(entries) = &node.value else { return };
         let properties = schema.get("properties").and_then(Json::as_object);
         let names = || properties.iter().flat_map(|properties| properties.keys().map(String::as_str));
         for entry in entries {
-            let route = route.key(&entry.key);
+            let route = outer.key(&entry.key);
             if let Some(inner) = properties.and_then(|properties| properties.get(&entry.key)) {
                 // A field without a value counts as left out.
                 if entry.value.value != Value::Null {
@@ -144,7 +145,9 @@ impl<'s> Checker<'s, '_> {
             }
             match schema.get("additionalProperties") {
                 Some(Json::Bool(false)) => {
-                    let key = &entry.key;
+                    let key = veil::name(&entry.key);
+                    // A colon without a blank makes a name of a value.
+                    let route = if key == veil::VEILED { outer } else { &route };
                     let message = if is_later(key, properties) {
                         format!("`{key}` is not supported here yet: take it out")
                     } else {
@@ -152,7 +155,7 @@ impl<'s> Checker<'s, '_> {
                         let list = if hint.is_empty() { known(names()) } else { String::new() };
                         format!("unknown field `{key}`.{hint}{list}")
                     };
-                    self.problems.at(entry.at, &route, message);
+                    self.problems.at(entry.at, route, message);
                 }
                 Some(inner @ Json::Object(_)) => self.check(&entry.value, inner, &route),
                 _ => {}
@@ -161,7 +164,7 @@ impl<'s> Checker<'s, '_> {
         let required = schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str);
         for name in required {
             if node.member(name).is_none_or(|member| member.value == Value::Null) {
-                self.problems.at(node.at, &route.key(name), format!("`{name}` is missing: add it"));
+                self.problems.at(node.at, &outer.key(name), format!("`{name}` is missing: add it"));
             }
         }
     }
@@ -198,7 +201,11 @@ fn named<'s>(node: &Node, branches: &[&'s Json]) -> Result<Option<&'s Json>, Str
     Err(match entries.first() {
         Some(entry) => {
             let hint = did_you_mean(&entry.key, all.iter().copied());
-            format!("unknown field `{}`.{}", entry.key, if hint.is_empty() { known(all.into_iter()) } else { hint })
+            format!(
+                "unknown field `{}`.{}",
+                veil::name(&entry.key),
+                if hint.is_empty() { known(all.into_iter()) } else { hint }
+            )
         }
         None => format!("there is nothing in it.{}", known(all.into_iter())),
     })

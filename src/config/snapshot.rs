@@ -4,6 +4,7 @@
 //! never forgives anything.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -300,7 +301,7 @@ pub enum CostInBody {
 }
 
 /// Whom alerts are sent to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Webhook {
     pub node: Node,
     /// Path and query. Often as secret as a password.
@@ -308,6 +309,12 @@ pub struct Webhook {
     /// What is sent is signed with it.
     pub secret: Option<Secret>,
     pub form: WebhookForm,
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[webhook at {}]", self.node.authority)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use crate::policy::limit::Of;
 use crate::policy::price;
 use crate::policy::tenancy::{Function, Kind};
 use crate::wire::json::{Invalid, clip};
+use crate::wire::veil;
 
 /// Attempts that are listed to the caller.
 pub const MOST_TOLD: usize = 12;
@@ -397,7 +398,7 @@ impl Refusal {
                     clip(model, 100)
                 )
             }
-            Refusal::UnknownPath { path } => format!("There is nothing at `{}`.", clip(path, 100)),
+            Refusal::UnknownPath { path } => format!("There is nothing at `{}`.", clip(&veil::path(path), 100)),
             Refusal::WrongMethod { allow } => format!("This path takes {allow} only."),
             Refusal::Malformed { message } => format!("The body is not a JSON object: {message}"),
             Refusal::TooDeep { limit } => format!("The body is nested deeper than {limit} levels."),

@@ -19,7 +19,7 @@ pub const AUTHORITY: &str = "https://login.microsoftonline.com";
 pub struct App {
     tenant: String,
     client_id: String,
-    secret: Secret,
+    pub(super) secret: Secret,
     scope: String,
     pub(super) authority: Node,
 }

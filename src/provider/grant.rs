@@ -91,7 +91,7 @@ impl Grant {
     }
 
     /// What must not stand in any text that others read.
-    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+    pub fn secrets(&self) -> impl Iterator<Item = &str> + Clone {
         let (token, keys) = match &self.proof {
             Proof::Bearer { token, .. } => (Some(token.expose()), None),
             Proof::Aws(keys) => (None, Some(keys.secrets())),

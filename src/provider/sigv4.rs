@@ -74,7 +74,7 @@ impl Credentials {
     }
 
     /// What must not stand in any text that others read.
-    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+    pub fn secrets(&self) -> impl Iterator<Item = &str> + Clone {
         std::iter::once(&self.secret).chain(&self.session_token).map(Secret::expose)
     }
 }

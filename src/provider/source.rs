@@ -41,6 +41,8 @@ pub struct Ask {
     pub body: Zeroizing<Vec<u8>>,
     /// A file whose content goes into `authorization`; it changes, so it is read for each request.
     pub authorization_file: Option<PathBuf>,
+    /// What of this must not be told should the answer repeat it.
+    pub secrets: Vec<Secret>,
 }
 
 /// What came back.
@@ -100,9 +102,9 @@ impl Errand<'_> {
             (Source::Aws(_), Step::Last, Some(answer)) => return aws::keys(answer, now).map(Next::Done),
             (Source::Google(account), ..) => {
                 let path = account.endpoint.path.clone();
-                Ask::form(&account.endpoint, path, account.request(now / 1_000, random)?)
+                Ask::form(&account.endpoint, path, account.request(now / 1_000, random)?, None)
             }
-            (Source::Entra(app), ..) => Ask::form(&app.authority, app.path(), app.request()),
+            (Source::Entra(app), ..) => Ask::form(&app.authority, app.path(), app.request(), Some(&app.secret)),
             (Source::Aws(account), step, answer) => match (&account.keys, step, answer) {
                 (Keys::Own(keys), ..) => return Ok(Next::Done(Grant::lasting(keys.clone()))),
                 (Keys::Container { endpoint, authorization }, ..) => aws::ask_container(endpoint, authorization)?,
@@ -129,13 +131,14 @@ impl Ask {
     pub(super) fn new(method: &'static str, node: &Node, path: String) -> Ask {
         let path = if path.is_empty() { "/".to_owned() } else { path };
         let (headers, body) = (Vec::new(), Zeroizing::default());
-        Ask { method, node: node.clone(), path, headers, body, authorization_file: None }
+        Ask { method, node: node.clone(), path, headers, body, authorization_file: None, secrets: Vec::new() }
     }
 
-    fn form(node: &Node, path: String, body: Zeroizing<Vec<u8>>) -> Ask {
+    fn form(node: &Node, path: String, body: Zeroizing<Vec<u8>>, secret: Option<&Secret>) -> Ask {
         let mut ask = Ask::new("POST", node, path);
         ask.headers.push((CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded")));
         ask.body = body;
+        ask.secrets.extend(secret.cloned());
         ask
     }
 
@@ -144,6 +147,7 @@ impl Ask {
     /// # Errors
     /// No header can carry the value.
     pub fn show(&mut self, name: HeaderName, value: &str) -> Result<(), String> {
+        self.secrets.push(Secret::new(value.to_owned()));
         let mut value =
             HeaderValue::from_str(value).map_err(|_| format!("no header can carry what is for `{name}`"))?;
         value.set_sensitive(true);

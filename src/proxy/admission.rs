@@ -16,7 +16,7 @@ use crate::dialect::{anthropic, openai_responses};
 use crate::exchange::paths::{self, Access, Found, Operation};
 use crate::exchange::{self, Call, Circumstances, Plan, Refusal, Said, models};
 use crate::store::ledger::{self, GroupBy};
-use crate::store::usage;
+use crate::store::{failpoint, usage};
 use crate::telemetry::events;
 
 /// How the headers begin that are twins of our own members of a request.
@@ -205,6 +205,7 @@ async fn generate(session: &mut Session, ctx: &mut Ctx, said: &Said<'_>) -> Resu
         Err(Some(Refusal::Uncounted)) => return estimate(session, ctx).await,
         Err(refusal) => return Err(refusal),
     };
+    failpoint::panics("admission");
     shadow::begin(session, ctx);
     let total_by = ctx.shared.instant(ctx.plan.as_ref().map_or(0, |plan| plan.deadline));
     ctx.prepared = Some(attempt);

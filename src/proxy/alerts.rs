@@ -253,6 +253,7 @@ fn ask(webhook: &Webhook, event: &str, body: &[u8], now: u64) -> Ask {
         headers,
         body: Zeroizing::new(body.to_vec()),
         authorization_file: None,
+        secrets: Vec::new(),
     }
 }
 

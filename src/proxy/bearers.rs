@@ -73,6 +73,7 @@ impl Inquiry {
                 headers: vec![(header::CONTENT_TYPE, form), (header::AUTHORIZATION, asked.authorization.clone())],
                 body: Zeroizing::new(body.into_bytes()),
                 authorization_file: None,
+                secrets: Vec::new(),
             })
             .await?;
         if answer.status != 200 {
@@ -212,6 +213,7 @@ async fn get(fetcher: &Fetcher, node: &Node) -> Result<Zeroizing<Vec<u8>>, Strin
         headers: Vec::new(),
         body: Zeroizing::default(),
         authorization_file: None,
+        secrets: Vec::new(),
     };
     let answer = fetcher.fetch(&ask).await?;
     if answer.status == 200 { Ok(answer.body) } else { Err(format!("it answers with status {}", answer.status)) }

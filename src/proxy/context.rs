@@ -99,6 +99,9 @@ pub struct Keeping {
     pub previous: Option<String>,
 }
 
+/// Length from which a header that the operator adds for a provider is taken for a credential.
+const LONG: usize = 16;
+
 /// An attempt under way.
 pub struct Dispatched {
     pub attempt: Box<Attempt>,
@@ -122,10 +125,13 @@ impl Dispatched {
     }
 
     /// What must not stand in any text that others read.
-    pub fn secrets(&self) -> impl Iterator<Item = &str> {
-        let keys = &self.attempt.candidate.target.target.provider.credentials;
+    pub fn secrets(&self) -> impl Iterator<Item = &str> + Clone {
+        let provider = &self.attempt.candidate.target.target.provider;
+        let keys = provider.credentials.iter().map(|key| key.secret.expose());
         let granted = self.grant.iter().flat_map(|grant| grant.secrets());
-        keys.iter().map(|key| key.secret.expose()).chain(granted).filter(|secret| !secret.is_empty())
+        // What the operator has sent along may be one too, where it is no mere word.
+        let sent = provider.headers.iter().filter_map(|(_, value)| value.to_str().ok());
+        keys.chain(granted).chain(sent.filter(|value| value.len() >= LONG))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::config::snapshot::{Key, Unpriced};
 use crate::dialect::Asked;
 use crate::exchange::{Attempt, Call, Candidate, Held, Making, Refusal, Step, Unfit};
 use crate::ir::{Fault, FaultKind};
+use crate::store::failpoint;
 use crate::telemetry::access_log::Finished;
 use crate::telemetry::events;
 
@@ -221,6 +222,7 @@ pub async fn reach(current: &mut Dispatched, shared: &Shared, served: &Served) -
 /// Pingora's `upstream_request_filter`: the attempt's own head in place of the caller's.
 pub fn head(session: &Session, head: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
     let Some(current) = &mut ctx.current else { return Ok(()) };
+    failpoint::panics("dispatch");
     current.sent = true;
     let version = head.version;
     let now = ctx.shared.now().unix_ms / 1_000;

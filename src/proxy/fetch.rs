@@ -3,6 +3,7 @@
 //! They go by Pingora's own client, TLS is checked against the system's authorities, each has a connection for itself,
 //! and a redirection is an answer like another: a secret goes nowhere but where the operator said.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -16,8 +17,9 @@ use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use crate::provider::Node;
+use crate::provider::secret::conceal_bytes;
 use crate::provider::source::{Answer, Ask};
+use crate::provider::{Node, Secret};
 
 /// One request, from the name to the last byte of its answer.
 const TIME: Duration = Duration::from_secs(10);
@@ -70,6 +72,13 @@ impl Fetcher {
                 return Err(format!("the answer is larger than {BYTES} bytes"));
             }
             body.extend_from_slice(chunk);
+        }
+        if status != 200 {
+            // What goes wrong is told to the operator, but for what it was asked with.
+            let secrets = ask.secrets.iter().map(Secret::expose);
+            if let Cow::Owned(clean) = conceal_bytes(&body, secrets) {
+                body = Zeroizing::new(clean);
+            }
         }
         Ok(Answer { status, body })
     }

@@ -18,6 +18,8 @@ use crate::exchange::call::DEDUP;
 use crate::exchange::{Aside, Attempt, Candidate, Form, Plan, Refusal, Relay, Sent, allowance, estimate};
 use crate::ir::{Fault, FaultKind};
 use crate::policy::price;
+use crate::provider::secret::{conceal, conceal_bytes, repeats};
+use crate::store::failpoint;
 
 /// Most of an error answer that is read.
 const MOST_ERROR: usize = 256 * 1024;
@@ -78,7 +80,7 @@ pub fn head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     let attempt = &current.attempt;
     // An error answer: its head is made when its body is known.
     let Some(relay) = &attempt.relay else { return Ok(()) };
-    let mut headers = heads::response(&head.headers, relay.form(&attempt.terms));
+    let mut headers = current.headers(&head.headers, relay.form(&attempt.terms));
     name_call(&mut headers, ctx);
     limiting::tell(&mut headers, ctx);
     *head = heads::answer(head.status, headers);
@@ -87,6 +89,7 @@ pub fn head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
 
 /// Pingora's `response_body_filter`: one chunk.
 pub fn chunk(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+    failpoint::panics("relaying");
     let Some(current) = &mut ctx.current else { return Ok(()) };
     if let Some(error) = &mut current.error {
         error.collect(body.take());
@@ -145,37 +148,61 @@ impl Dispatched {
         let attempt = &mut self.attempt;
         let Some(relay) = &mut attempt.relay else { return Ok(chunk) };
         let before = relay.facts().content;
-        let out = relay.chunk(chunk, end, &attempt.terms)?;
-        if let Some(fault) = out.fault {
-            attempt.fault.get_or_insert(fault);
-        }
+        let out = match relay.chunk(chunk, end, &attempt.terms) {
+            Ok(out) => out,
+            Err(mut fault) => {
+                self.conceal(&mut fault);
+                return Err(fault);
+            }
+        };
         if !before && relay.facts().content {
             attempt.first = Some(shared.now());
         }
-        Ok(out.bytes)
+        let Some(mut fault) = out.fault else { return Ok(out.bytes) };
+        // What tells of it may be on its way as it came.
+        self.conceal(&mut fault);
+        let bytes = out.bytes.map(|bytes| match conceal_bytes(&bytes, self.secrets()) {
+            Cow::Owned(clean) => clean.into(),
+            Cow::Borrowed(_) => bytes.clone(),
+        });
+        self.attempt.fault.get_or_insert(fault);
+        Ok(bytes)
     }
 
     /// The fault that an error answer tells. A credential that the provider refuses rests. `now` is in Unix seconds.
     pub fn told(&self, head: Option<&ResponseHeader>, raw: &[u8], shared: &Shared, served: &Served, now: u64) -> Fault {
-        let mut fault = self.attempt.terms.outbound.fault(self.attempt.status, raw);
+        // Before it is read: what is cut of a long sentence may end in the middle of a secret.
+        let raw = conceal_bytes(raw, self.secrets());
+        let mut fault = self.attempt.terms.outbound.fault(self.attempt.status, &raw);
         fault.status = Some(self.attempt.status);
         if let Some(head) = head {
             fault.retry_after = retry_after(head, now).or(fault.retry_after);
         }
-        self.scrub(&mut fault);
+        self.conceal(&mut fault);
         if fault.kind == FaultKind::Authentication {
             dispatch::renew_grant(self, shared, served);
         }
         fault
     }
 
-    /// Takes our own credentials out of a provider's sentence, should it repeat them.
-    fn scrub(&self, fault: &mut Fault) {
-        for secret in self.secrets() {
-            if fault.message.contains(secret) {
-                fault.message = fault.message.replace(secret, "[secret]");
+    /// Takes our own credentials out of what a provider says, should it repeat them.
+    fn conceal(&self, fault: &mut Fault) {
+        let texts = [Some(&mut fault.message), fault.code.as_mut(), fault.param.as_mut()];
+        for text in texts.into_iter().flatten() {
+            if let Cow::Owned(clean) = conceal(text, self.secrets()) {
+                *text = clean;
             }
         }
+    }
+
+    /// The headers of the answer, made from the provider's.
+    fn headers(&self, upstream: &HeaderMap, form: Form) -> HeaderMap {
+        let mut headers = heads::response(upstream, form);
+        if headers.values().any(|value| repeats(value.as_bytes(), self.secrets())) {
+            let kept = headers.iter().filter(|(_, value)| !repeats(value.as_bytes(), self.secrets()));
+            headers = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+        }
+        headers
     }
 }
 
@@ -193,6 +220,7 @@ impl ErrorBody {
 
 /// The end of a call, at `logging`: settles what is still open.
 pub fn finish(ctx: &mut Ctx, gone: bool) {
+    failpoint::panics("settling");
     ctx.count_hedge();
     let Some(current) = &mut ctx.current else { return };
     if let Some(fault) = current.attempt.fault.clone() {
@@ -344,7 +372,8 @@ fn error_answer(body: &mut Option<Bytes>, ctx: &mut Ctx) -> Result<()> {
     let Some(fault) = read_error(&error, &raw, ctx) else { return Ok(()) };
     let Some(current) = &ctx.current else { return Ok(()) };
     let same = current.attempt.terms.same_dialect;
-    let leaks = current.secrets().any(|secret| memchr::memmem::find(&raw, secret.as_bytes()).is_some());
+    let leaks = repeats(&raw, current.secrets());
+    let upstream = error.head.as_ref().map(|head| (head.status, current.headers(&head.headers, Form::AsItCame)));
     if ctx.attempt_failed(fault.clone()) {
         ctx.decided = Some(true);
         let mut retry = Error::explain(ErrorType::HTTPStatus(fault.status.unwrap_or(502)), "the provider refused");
@@ -378,11 +407,8 @@ fn error_answer(body: &mut Option<Bytes>, ctx: &mut Ctx) -> Result<()> {
         return tell(head, told, body, ctx);
     }
     let (head, told) = if same && !leaks && !own_account && !raw.is_empty() {
-        let mut head = match &error.head {
-            Some(upstream) => {
-                let headers = heads::response(&upstream.headers, Form::AsItCame);
-                Box::new(heads::answer(upstream.status, headers))
-            }
+        let mut head = match upstream {
+            Some((status, headers)) => Box::new(heads::answer(status, headers)),
             None => Box::new(ResponseHeader::build(502, None)?),
         };
         head.insert_header(REQUEST_ID, &*ctx.request_id)?;

@@ -1,5 +1,5 @@
-//! Places at which a test may let the process die, as if it were killed there. In no binary but that of such tests: without
-//! the feature `failpoints` nothing of this is compiled.
+//! Places at which a test may let the process die, as if it were killed there, or a call panic. In no binary but that of such
+//! tests: without the feature `failpoints` nothing of this is compiled.
 
 /// Dies here, if `PORTOLAN_FAILPOINT` says so: `NAME` or `NAME:N`, for the Nth time that it is come by.
 #[cfg(feature = "failpoints")]
@@ -25,6 +25,29 @@ pub fn reach(name: &str) {
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub fn reach(_: &str) {}
+
+/// Panics here, if `PORTOLAN_PANICS` says so: `NAME:N,NAME:N`, each Nth time that the place is come by.
+#[cfg(feature = "failpoints")]
+pub fn panics(name: &'static str) {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static WANTED: OnceLock<Vec<(String, u64, AtomicU64)>> = OnceLock::new();
+    let wanted = WANTED.get_or_init(|| {
+        let text = std::env::var("PORTOLAN_PANICS").unwrap_or_default();
+        let places = text.split(',').filter_map(|place| place.split_once(':'));
+        places.filter_map(|(name, each)| Some((name.to_owned(), each.parse().ok()?, AtomicU64::new(1)))).collect()
+    });
+    if let Some((_, each, passed)) = wanted.iter().find(|(own, ..)| own == name)
+        && passed.fetch_add(1, Ordering::SeqCst).is_multiple_of(*each)
+    {
+        std::panic::panic_any(format!("planted by a test: {name}"));
+    }
+}
+
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn panics(_: &'static str) {}
 
 /// The size at which segments rotate: the usual one, or in such tests what `PORTOLAN_ROTATE` says.
 pub fn rotate(usual: u64) -> u64 {

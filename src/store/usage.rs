@@ -15,6 +15,7 @@ use crate::policy::price;
 use crate::store::ledger::{GroupBy, MOST_ROWS, Query, Report, UsageRow};
 use crate::store::sketch::Sketch;
 use crate::wire::json::Number;
+use crate::wire::veil;
 use crate::wire::writer::{self, Object};
 
 /// Groups of one page, where nothing else is asked for.
@@ -103,7 +104,7 @@ impl Parameters {
                         Some(group) if self.group_by.contains(&group) => {}
                         Some(group) if self.group_by.len() < super::query::MOST_GROUPS => self.group_by.push(group),
                         Some(_) => return wrong(format!("no more than {} groupings", super::query::MOST_GROUPS)),
-                        None => return wrong(format!("`{name}` is no grouping: {}", GroupBy::NAMES)),
+                        None => return wrong(format!("`{}` is no grouping: {}", veil::name(name), GroupBy::NAMES)),
                     }
                 }
             }

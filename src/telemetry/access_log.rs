@@ -4,6 +4,7 @@ use super::events::clean;
 use super::series::Answered;
 use super::{Metrics, Series};
 use crate::ir::Usage;
+use crate::wire::veil;
 
 /// A call that is over.
 pub struct Finished<'e> {
@@ -58,7 +59,7 @@ pub fn write(call: &Finished<'_>, metrics: &Metrics) {
         target: "access",
         request = call.request,
         method = call.method,
-        path = %clean(call.path),
+        path = %clean(&veil::path(call.path)),
         key = call.key,
         asked = call.asked.map(clean),
         model = call.series.map_or("", |series| series.model.as_str()),

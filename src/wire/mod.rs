@@ -10,5 +10,6 @@ pub mod patch;
 pub mod read;
 pub mod scan;
 pub mod sse;
+pub mod veil;
 pub mod writer;
 pub mod yaml;

@@ -157,6 +157,12 @@ impl Gateway {
         self.child = spawn(&self.file, self.dir.path(), &env);
     }
 
+    /// A variable of the environment from the next start on.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.env.retain(|(known, _)| known != name);
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Starts again, on the same ports and the same state, after a stop or a kill.
     #[track_caller]
     pub fn start_again(&mut self) {
@@ -331,6 +337,7 @@ impl Gateway {
     #[track_caller]
     pub fn command(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portolan"));
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         let output = command.args(arguments).arg("--config").arg(&self.file).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()

@@ -36,6 +36,8 @@
 //! | J-2 to J-6, J-8, J-9, J-12 to J-14 | `tenants` | J-2: keys, projects, users, teams, kept responses; there are no files, batches or threads yet. J-12: there are no cookies and no sessions |
 //! | J-7 | none | there is no cache of answers yet; calls that are joined (`dedup`) are told apart by their key first |
 //! | J-10 | none | the admin API has no call that takes a command, a file or an address |
+//! | K-1 to K-3, K-5, K-6 | `secrets` | K-1: all kinds of secrets and of failures in one gateway, not all of the cases above, which have O6; K-2: what repeats a credential within a good answer's own text is the model's word; K-5: panics are planted by `make secrets` |
+//! | K-4 | `secrets`, unit | callers' keys are kept as digests; providers' keys stand in the operator's files and are never stored |
 //!
 //! What costs time by its number of calls is scaled by `PORTOLAN_FAULTS`; each test prints how many there were. Zero of
 //! N stands for at most 3/N (at 95 %).
@@ -51,6 +53,8 @@ mod h2;
 mod health;
 mod limits;
 mod names;
+mod search;
+mod secrets;
 mod status;
 mod storage;
 mod stream;
