@@ -19,9 +19,9 @@ use super::upstream::{Attempt, Framing, Reply, Step, Upstream};
 /// Fewest exchanges that are worth the name.
 const FEWEST: usize = 300;
 /// Exchanges of one provider, status, API and set of features that are tried.
-const ALIKE: usize = 3;
+pub const ALIKE: usize = 3;
 /// Callers side by side.
-const CALLERS: usize = 2;
+pub const CALLERS: usize = 2;
 
 /// Prices in nano-dollars for a million tokens; no two alike.
 struct Prices {
@@ -246,17 +246,17 @@ fn kind(case: &Case) -> &'static str {
 }
 
 /// What the ledger has of an attempt.
-struct Row {
-    outcome: String,
-    status: u16,
-    usage: Option<portolan::ir::Usage>,
-    estimated: bool,
-    cost: u128,
-    losses: Losses,
+pub struct Row {
+    pub outcome: String,
+    pub status: u16,
+    pub usage: Option<portolan::ir::Usage>,
+    pub estimated: bool,
+    pub cost: u128,
+    pub losses: Losses,
 }
 
 /// The rows by request id.
-fn ledger(gateway: &Gateway) -> HashMap<String, Row> {
+pub fn ledger(gateway: &Gateway) -> HashMap<String, Row> {
     let path = gateway.dir.path().join("state/ledger.sqlite");
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let usage = "json_patch(json_object('input', input, 'output', output, 'cached', cached, 'cache_write', cache_write,

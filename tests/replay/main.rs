@@ -35,6 +35,8 @@ mod passthrough;
 #[cfg(test)]
 mod plain;
 #[cfg(test)]
+mod prices;
+#[cfg(test)]
 mod recordings;
 #[cfg(test)]
 mod requests;
