@@ -80,6 +80,7 @@ replay: system ## recorded provider traffic through the dialects and the binary 
 	@mkdir -p $(TARGET_DIR)
 	set -o pipefail; $(CARGO) test --locked -j$(JOBS) --test replay -- --nocapture | tee $(TARGET_DIR)/replay.log
 	@grep -E '^replay: ([0-9]+ tried|skipped, P)' $(TARGET_DIR)/replay.log | tail -n 1
+	@grep -E '^prices: ' $(TARGET_DIR)/replay.log || true
 
 sdk-test: build python node ## the official SDKs, unchanged, against the real binary
 	tests/sdk/run $(TARGET_DIR)/debug/portolan
@@ -96,7 +97,7 @@ simulate: system ## a day over ten made-up providers in virtual time: each strat
 
 races: system ## many callers at once against limits and budgets: rate, places kept, nothing leaked (RACES_SECONDS=60, RACES_EXITS=10000)
 	set -o pipefail; PORTOLAN_RACES_SECONDS=$(or $(RACES_SECONDS),60) PORTOLAN_RACES_EXITS=$(or $(RACES_EXITS),10000) \
-	  $(CARGO) test --locked -j$(JOBS) --test gateway -- races:: --show-output --test-threads=1 \
+	  $(CARGO) test --locked -j$(JOBS) --features failpoints --test gateway -- races:: --show-output --test-threads=1 \
 	  | grep -E '^(limits|budgets|test .*FAILED|test result|thread .* panicked)'
 
 deny: ## licences, advisories and bans (installs cargo-deny)

@@ -84,8 +84,9 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
     let shared =
         Shared::new(snapshot.clone(), live.clone(), directory.clone(), journal, Arc::new(ledger), responses, metrics);
 
-    // Before anybody is listened to: no budget is forgotten for a moment.
+    // Before anybody is listened to: no budget is forgotten for a moment, and nothing is late for having to be made.
     budgets::restore(&shared);
+    shared.sides.prepare(&snapshot);
 
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = snapshot.threads.unwrap_or(cores);

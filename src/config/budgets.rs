@@ -160,6 +160,10 @@ impl Build<'_> {
             Some(secret) => Some(self.kept(secret, &route.key("secret"))?),
             None => None,
         };
+        if secret.as_ref().is_some_and(|secret| secret.trim().is_empty()) {
+            // Anybody could sign with it (J-11).
+            self.wrong(&route.key("secret"), "an empty secret proves nothing: write one, or take it out");
+        }
         // What stands behind the host is taken apart here: a base URL has no query.
         let (base, query) = url.split_once('?').map_or((url.as_str(), None), |(base, query)| (base, Some(query)));
         let node = match Node::parse(base, 1) {

@@ -22,7 +22,8 @@ use super::context::Dispatched;
 use super::dispatch::{self, reach};
 use super::settling::{self, Cause, Settled};
 use super::state::{Served, Shared};
-use crate::config::snapshot::Key;
+use crate::config::Snapshot;
+use crate::config::snapshot::{Key, Model};
 use crate::dialect::Dialect;
 use crate::exchange::explain::Explanation;
 use crate::exchange::record::Id;
@@ -34,7 +35,7 @@ use crate::telemetry::events;
 /// Most interim answers (1xx) before the one that counts.
 const INTERIM: usize = 8;
 
-/// What all attempts beside the calls share: Pingora's client with its pool, made when it is first needed.
+/// What all attempts beside the calls share: Pingora's client with its pool, where any may be made.
 #[derive(Default)]
 pub struct Sides {
     connector: OnceCell<Connector>,
@@ -47,8 +48,18 @@ impl Sides {
         self.running.load(Relaxed)
     }
 
+    /// Makes the client where a configuration asks for anything beside the calls, before it is in force: it reads the system's
+    /// authorities from the disk, which can take longer than a hedge may be late. Blocks.
+    pub fn prepare(&self, snapshot: &Snapshot) {
+        let beats = |model: &Model| model.targets.iter().any(|target| target.heartbeat.is_some());
+        let beside = |model: &Arc<Model>| model.hedge.is_some() || model.shadow.is_some() || beats(model);
+        if !self.connector.initialized() && snapshot.models.values().any(beside) {
+            // Only whoever else was quicker stands in the way.
+            let _ = self.connector.set(Connector::new(None));
+        }
+    }
+
     pub async fn connector(&self) -> &Connector {
-        // It reads the system's authorities from the disk.
         let made = || async { tokio::task::spawn_blocking(|| Connector::new(None)).await };
         match self.connector.get_or_try_init(made).await {
             Ok(connector) => connector,

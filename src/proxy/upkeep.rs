@@ -101,11 +101,16 @@ impl Reloader {
                 let version = next.version.clone();
                 budgets::publish(&next);
                 // A budget that is new has been spent of already: it must not begin with nothing, nor refuse.
-                let shared = self.shared.clone();
-                if let Ok(Err(error)) = tokio::task::spawn_blocking(move || budgets::learn(&shared, false)).await {
+                let (shared, next) = (self.shared.clone(), Arc::new(next));
+                let coming = next.clone();
+                let prepared = tokio::task::spawn_blocking(move || {
+                    shared.sides.prepare(&coming);
+                    budgets::learn(&shared, false)
+                });
+                if let Ok(Err(error)) = prepared.await {
                     events::BudgetsUnknown { error: &error }.emit(&self.shared.metrics);
                 }
-                self.shared.swap(Arc::new(next));
+                self.shared.swap(next);
                 events::Reloaded { version: &version, changed: true }.emit(&self.shared.metrics);
             }
             Err(problems) => events::ReloadFailed { problems: &problems }.emit(&self.shared.metrics),

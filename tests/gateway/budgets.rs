@@ -1,7 +1,7 @@
 //! Budgets beside their faults: cheaper models near the end, prices that nobody knows, several callers of one answer.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -114,7 +114,7 @@ fn a_soft_budget_counts_and_lets_go() {
 #[test]
 fn who_follows_an_identical_call_pays_from_the_budget_too() {
     let frames = answers::stream_frames(&["word "; 10], true);
-    let upstream = Upstream::always(answers::stream(&frames, 60));
+    let upstream = Upstream::always(answers::stream(&frames, 200));
     let text = fixture(&upstream, "budget: { usd: 0.02 }", "");
     let text = text.replacen("  alias: { targets", "  alias: { dedup: { cost: each }, targets", 1);
     let gateway = Gateway::start(&text);
@@ -122,14 +122,20 @@ fn who_follows_an_identical_call_pays_from_the_budget_too() {
     (body["stream"], body["temperature"], body["stream_options"]) =
         (json!(true), json!(0), json!({ "include_usage": true }));
     let statuses: Vec<u16> = thread::scope(|scope| {
-        let callers: Vec<_> = (0..3u64)
+        let callers: Vec<_> = (1..=3)
             .map(|place| {
                 let (gateway, body) = (&gateway, &body);
-                scope.spawn(move || {
-                    thread::sleep(Duration::from_millis(place * 80));
+                let caller = scope.spawn(move || {
                     let mut connection = Connection::open(gateway.data);
                     connection.exchange(&gateway.chat_request(body)).status
-                })
+                });
+                // The next one comes when this one has reserved its cent, or nobody has one left.
+                let deadline = Instant::now() + Duration::from_secs(5);
+                let reserved = || gateway.metric("portolan_budget_reserved_usd", &["key"]);
+                while reserved() < f64::from(place.min(2)) * 0.0099 && Instant::now() < deadline {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                caller
             })
             .collect();
         callers.into_iter().map(|caller| caller.join().unwrap()).collect()

@@ -24,6 +24,7 @@
 //! | A-24 to A-26, A-28 | `health` | |
 //! | B-1 to B-12 | `clients` | B-3: a half-close is taken for a close; B-7: replay by key is the provider's to offer |
 //! | B-13 | none | there is no realtime endpoint yet |
+//! | D-11 | `races` (`make races`) | panics are planted |
 //! | E-1 to E-11, E-13 | `storage` | E-1: a file system in a mount namespace; E-2 to E-4, E-8, a read-only disk and the clock: a preloaded library; E-5: images made of a killed gateway's segment, opened by the library; E-9: with some hundred rows, since ten million take longer than these tests may (they are rolled up ten thousand at a time); E-10: zones and ends of months are cases of `store/fold` and of budgets |
 //! | E-12 | none | there is no sink for exports yet, but a command that writes a file |
 //! | G-1, G-2, G-4 to G-6, G-10 to G-12 | `budgets` | |
@@ -33,7 +34,7 @@
 //! | G-9 | replay | `g09_no_reserve_is_below_the_truth`, over the recordings |
 //! | H-8 to H-10 | `tenants` | H-10: kills at random moments; a change that fails half way is a unit test of `store/directory` |
 //! | J-1 | `authz` (`make authz`) | the matrix, made of the router's table |
-//! | J-2 to J-6, J-8, J-9, J-12 to J-14 | `tenants` | J-2: keys, projects, users, teams, kept responses; there are no files, batches or threads yet. J-12: there are no cookies and no sessions |
+//! | J-2 to J-6, J-8, J-9, J-11 to J-14 | `tenants` | J-2: keys, projects, users, teams, kept responses; there are no files, batches or threads yet. J-11: we send webhooks and take none; that they verify is a test of `alerts`. J-12: there are no cookies and no sessions |
 //! | J-7 | none | there is no cache of answers yet; calls that are joined (`dedup`) are told apart by their key first |
 //! | J-10 | none | the admin API has no call that takes a command, a file or an address |
 //! | K-1 to K-3, K-5, K-6 | `secrets` | K-1: all kinds of secrets and of failures in one gateway, not all of the cases above, which have O6; K-2: what repeats a credential within a good answer's own text is the model's word; K-5: panics are planted by `make secrets` |

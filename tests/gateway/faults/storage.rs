@@ -547,27 +547,45 @@ fn e_7_a_disk_that_turns_read_only_refuses_and_heals() {
 
 #[test]
 fn e_8_a_slow_sync_is_nobodys_wait() {
+    const BOUND: Duration = Duration::from_millis(5);
     let rig = Rig::start("");
-    let measure = |rig: &Rig| {
-        let mut took: Vec<_> = (0..scaled(150))
-            .map(|_| {
-                let started = Instant::now();
-                assert_eq!(rig.call().status, 200);
-                started.elapsed()
-            })
-            .collect();
-        took.sort_unstable();
-        (took[took.len() / 2], took[took.len() * 99 / 100])
+    // Long enough that some syncs are under way in it.
+    let block = |took: &mut Vec<Duration>| {
+        let until = Instant::now() + Duration::from_millis(700);
+        while Instant::now() < until {
+            let started = Instant::now();
+            assert_eq!(rig.call().status, 200);
+            took.push(started.elapsed());
+            thread::sleep(Duration::from_millis(3));
+        }
     };
-    measure(&rig);
-    let (_, usual) = measure(&rig);
-    rig.set(SLOW_SYNC, 200);
-    thread::sleep(Duration::from_millis(300));
-    let (median, slow) = measure(&rig);
-    rig.set(SLOW_SYNC, 0);
-    // A call that waited for a sync would take a good part of 200 ms, and half of all would.
-    assert!(median < Duration::from_millis(100), "{median:?}");
-    figure("E-8", &format!("sync of 200 ms: p99 {slow:?}, {usual:?} without"));
+    let p99 = |took: &mut Vec<Duration>| {
+        took.sort_unstable();
+        took[took.len() * 99 / 100]
+    };
+    block(&mut Vec::new());
+    // With and without by turns, so that whatever else the machine does meets both. It may stall all the same; a call that
+    // waited for syncs would do so in every round.
+    let mut best: Option<(Duration, Duration, usize)> = None;
+    for _ in 0..8 {
+        let (mut usual, mut slow) = (Vec::new(), Vec::new());
+        for _ in 0..scaled(4) {
+            block(&mut usual);
+            rig.set(SLOW_SYNC, 200);
+            block(&mut slow);
+            rig.set(SLOW_SYNC, 0);
+        }
+        let round = (p99(&mut slow), p99(&mut usual), slow.len());
+        if best.is_none_or(|best| round.0.saturating_sub(round.1) < best.0.saturating_sub(best.1)) {
+            best = Some(round);
+        }
+        if round.0 <= round.1 + BOUND {
+            break;
+        }
+    }
+    let (slow, usual, calls) = best.unwrap();
+    figure("E-8", &format!("sync of 200 ms: p99 {slow:?} of {calls} calls, {usual:?} without, by turns"));
+    assert!(slow <= usual + BOUND, "calls wait for syncs: p99 {slow:?}, {usual:?} without");
     rig.close();
 }
 

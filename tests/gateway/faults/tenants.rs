@@ -324,6 +324,45 @@ fn j_09_headers_of_proxies_are_nobodys_word() {
 }
 
 #[test]
+fn j_11_what_is_signed_says_when_and_nothing_is_signed_with_nothing() {
+    // We send webhooks and take none: what a receiver needs to refuse forgeries and replays is that the secret is one, and that
+    // what is signed says when.
+    let upstream = Upstream::always(answers::whole("hello"));
+    let hook = Upstream::each(vec![crate::upstream::Reply::json(500, "no"), crate::upstream::Reply::json(200, "{}")]);
+    let of = |secret: &str| {
+        let hooks = format!("alerts: {{ webhooks: [{{ url: \"{}/hook\", secret: {secret} }}] }}\n", hook.v1());
+        let text = config(&[("alias", &upstream.v1())], &hooks);
+        let text =
+            text.replacen("model: alias-real", "model: alias-real, price: { input: 0, output: 0, request: 0.01 }", 1);
+        text.replacen("models: [\"*\"] }", "models: [\"*\"], budget: { usd: 0.04, alerts: [1] } }", 1)
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("portolan.yaml");
+    for empty in ["\"\"", "\" \"", "\"${NOTHING:-}\"", "\"${NOTHING}\""] {
+        std::fs::write(&file, of(empty)).unwrap();
+        let checked = Command::new(env!("CARGO_BIN_EXE_portolan")).arg("check").arg(&file).output().unwrap();
+        let told = String::from_utf8_lossy(&[checked.stdout, checked.stderr].concat()).into_owned();
+        assert!(!checked.status.success() && told.contains("alerts.webhooks"), "{empty}: {told}");
+    }
+    let gateway = Gateway::start(&of("whsec-0123456789"));
+    assert_eq!(gateway.chat(&ask("alias", "x")).status, 200);
+    let told = hook.wait("the alert, twice", Duration::from_secs(15), |journal| journal.len() == 2);
+    let signed: Vec<(u64, &str)> = told
+        .iter()
+        .map(|told| {
+            let text = told.header("x-portolan-signature").unwrap();
+            let (at, digest) = text.strip_prefix("t=").unwrap().split_once(",v1=").unwrap();
+            (at.parse().unwrap(), digest)
+        })
+        .collect();
+    // The same event, signed anew with the time of each sending: an old one cannot pass for a new one.
+    assert_eq!(told[0].header("x-portolan-event"), told[1].header("x-portolan-event"));
+    assert!(signed[1].0 > signed[0].0 && signed[1].1 != signed[0].1, "{signed:?}");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    assert!(signed.iter().all(|(at, _)| now.abs_diff(*at) < 30), "{signed:?}");
+}
+
+#[test]
 fn j_12_no_browser_and_no_guess_gets_in() {
     let (_upstream, gateway) = fixture("");
     let token = gateway.token();
