@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::config::{self, Catalogue, Listed, Snapshot};
+use crate::config::{self, Catalogue, Listed, Outside, Snapshot};
 use crate::policy::Live;
 use crate::provider::catalog;
 
@@ -36,10 +36,23 @@ pub fn snapshot(file: &Path, live: &Live) -> Result<Snapshot, Vec<String>> {
 /// # Errors
 /// They cannot be written.
 pub fn or_tell(file: &Path, err: &mut dyn Write) -> io::Result<Option<Snapshot>> {
-    match snapshot(file, &Live::default()) {
+    or_tell_in(&super::outside(), &catalogue(), file, err)
+}
+
+/// The same in a given world.
+///
+/// # Errors
+/// As [`or_tell`].
+pub fn or_tell_in(
+    outside: &Outside<'_>,
+    catalogue: &Catalogue<'_>,
+    file: &Path,
+    err: &mut dyn Write,
+) -> io::Result<Option<Snapshot>> {
+    match config::load(file, outside, catalogue, &Live::default()) {
         Ok(snapshot) => Ok(Some(snapshot)),
-        Err(lines) => {
-            lines.iter().try_for_each(|line| writeln!(err, "{line}"))?;
+        Err(problems) => {
+            problems.iter().try_for_each(|problem| writeln!(err, "{problem}"))?;
             Ok(None)
         }
     }

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use http::Method;
 
+use super::load;
 use crate::config::snapshot::Key;
-use crate::config::{self, Catalogue, Outside, Snapshot};
+use crate::config::{Catalogue, Outside, Snapshot};
 use crate::exchange::paths::{self, Operation};
 use crate::exchange::{self, Call, Candidate, Circumstances, Decision, Plan, Refusal, Said, Step, Verdict, explain};
+use crate::policy::Moment;
 use crate::policy::rules::Rule;
-use crate::policy::{Live, Moment};
 use crate::wire::writer;
 
 /// What is asked.
@@ -54,15 +55,7 @@ pub fn run(
     err: &mut dyn Write,
 ) -> io::Result<ExitCode> {
     let (outside, catalogue, now_ms) = world;
-    let snapshot = match config::load(file, outside, catalogue, &Live::default()) {
-        Ok(snapshot) => snapshot,
-        Err(problems) => {
-            for problem in &problems {
-                writeln!(err, "{problem}")?;
-            }
-            return Ok(ExitCode::FAILURE);
-        }
-    };
+    let Some(snapshot) = load::or_tell_in(outside, catalogue, file, err)? else { return Ok(ExitCode::FAILURE) };
     let told = read(asked, outside, now_ms).and_then(|given| explained(&snapshot, asked, given));
     match told {
         Ok(Told { json, text, refused }) => {

@@ -25,10 +25,11 @@ use crate::policy::role::Denied;
 use crate::policy::route::Gate;
 use crate::policy::{Live, Moment};
 use crate::proxy::alerts::Teller;
-use crate::proxy::bearers::{self, KeyService};
+use crate::proxy::bearers::{self, KeyHolder};
 use crate::proxy::budgets::{self, Keeper};
 use crate::proxy::heartbeat::Prober;
-use crate::proxy::tokens::Refresher;
+use crate::proxy::keeping::Keeping;
+use crate::proxy::tokens::Holder;
 use crate::proxy::upkeep::{Drain, Following, Reloader, Resolver, Retention, Source};
 use crate::proxy::{Gateway, Shared};
 use crate::sandbox;
@@ -135,8 +136,8 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
     server.add_service(background_service("following", Following { shared: shared.clone(), follower }));
     server.add_service(background_service("retention", Retention { shared: shared.clone() }));
     server.add_service(background_service("resolver", Resolver { shared: shared.clone() }));
-    server.add_service(background_service("tokens", Refresher { shared: shared.clone() }));
-    server.add_service(background_service("issuers", KeyService { shared: shared.clone() }));
+    server.add_service(background_service("tokens", Keeping::<Holder>::new(shared.clone())));
+    server.add_service(background_service("issuers", Keeping::<KeyHolder>::new(shared.clone())));
     server.add_service(background_service("prober", Prober { shared: shared.clone() }));
     server.add_service(background_service("budgets", Keeper { shared: shared.clone() }));
     let told = Alerts::open(&snapshot.state_dir).map_err(|error| {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::decide::{Decision, Verdict};
+use super::held::Ready;
 use super::plan::{Look, Standing};
 use super::record::Settlement;
 use super::{Aside, Attempt, Call, Held};
@@ -210,10 +211,10 @@ fn choice(look: &Look, decision: Option<&Decision>, again: Option<&str>, start: 
                 o.string("standing", one.standing.name());
                 match &one.standing {
                     Standing::Barred { rule } => o.string("rule", rule),
-                    Standing::Full { until } if *until != u64::MAX => {
+                    Standing::Is(Ready::Full { until }) if *until != u64::MAX => {
                         o.number("until_us", until.saturating_sub(start));
                     }
-                    Standing::Resting { until, stated, limited } => {
+                    Standing::Is(Ready::Resting { until, stated, limited }) => {
                         o.number("until_us", until.saturating_sub(start));
                         o.bool("stated", *stated);
                         o.bool("limited", *limited);

@@ -10,11 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use async_trait::async_trait;
 use http::{HeaderValue, header};
 use pingora::proxy::Session;
-use pingora::server::ShutdownWatch;
-use pingora::services::background::BackgroundService;
 use serde::Deserialize;
 use tokio::sync::{Notify, OnceCell, Semaphore, watch};
 use tokio::time::{sleep, timeout};
@@ -22,6 +19,7 @@ use zeroize::Zeroizing;
 
 use super::context::Ctx;
 use super::fetch::Fetcher;
+use super::keeping::{Kept, millis};
 use super::state::{Served, Shared};
 use crate::config::directory::Administrator;
 use crate::config::issuers::{self, Caller, Issuer, KeysAt, Purpose};
@@ -142,7 +140,41 @@ impl KeyHolder {
         timeout(PATIENCE, times.wait_for(|times| *times > seen)).await.is_ok_and(|seen| seen.is_ok())
     }
 
-    /// Fetches them again and again, until nobody holds this holder any more.
+    async fn fetch(&self, fetcher: &Fetcher) -> Result<Keyring, String> {
+        let node = match &self.keys_at {
+            KeysAt::Set(node) => node.clone(),
+            KeysAt::Discovery(node) => {
+                #[derive(Deserialize)]
+                struct Document {
+                    issuer: String,
+                    jwks_uri: String,
+                }
+                let document: Document = serde_json::from_slice(&get(fetcher, node).await?)
+                    .map_err(|_| "it does not say where its keys are".to_owned())?;
+                // OpenID Connect Discovery 1.0, section 4.3: else it is somebody else's.
+                if document.issuer != self.name {
+                    return Err("the document there is of another issuer".to_owned());
+                }
+                let place = Node::parse(&document.jwks_uri, 1).map_err(|_| "its keys are at no address".to_owned())?;
+                if !place.tls && node.tls {
+                    return Err("its keys are at an address without TLS".to_owned());
+                }
+                place
+            }
+        };
+        Keyring::parse(&get(fetcher, &node).await?)
+    }
+}
+
+impl Kept for KeyHolder {
+    fn all(served: &Served) -> Vec<Arc<KeyHolder>> {
+        served.all_keys().cloned().collect()
+    }
+
+    fn take(&self) -> bool {
+        !self.kept.swap(true, Relaxed)
+    }
+
     async fn keep(self: Arc<Self>, shared: Arc<Shared>, fetcher: Arc<Fetcher>) {
         let mut failures = 0;
         let mut due = 0;
@@ -177,31 +209,6 @@ impl KeyHolder {
             self.fetched.store(now, Relaxed);
             self.times.send_modify(|times| *times += 1);
         }
-    }
-
-    async fn fetch(&self, fetcher: &Fetcher) -> Result<Keyring, String> {
-        let node = match &self.keys_at {
-            KeysAt::Set(node) => node.clone(),
-            KeysAt::Discovery(node) => {
-                #[derive(Deserialize)]
-                struct Document {
-                    issuer: String,
-                    jwks_uri: String,
-                }
-                let document: Document = serde_json::from_slice(&get(fetcher, node).await?)
-                    .map_err(|_| "it does not say where its keys are".to_owned())?;
-                // OpenID Connect Discovery 1.0, section 4.3: else it is somebody else's.
-                if document.issuer != self.name {
-                    return Err("the document there is of another issuer".to_owned());
-                }
-                let place = Node::parse(&document.jwks_uri, 1).map_err(|_| "its keys are at no address".to_owned())?;
-                if !place.tls && node.tls {
-                    return Err("its keys are at an address without TLS".to_owned());
-                }
-                place
-            }
-        };
-        Keyring::parse(&get(fetcher, &node).await?)
     }
 }
 
@@ -392,32 +399,4 @@ impl Question<'_> {
 
 fn unavailable() -> Refusal {
     Refusal::IssuerUnavailable
-}
-
-/// Keeps the keys of all issuers.
-pub struct KeyService {
-    pub shared: Arc<Shared>,
-}
-
-#[async_trait]
-impl BackgroundService for KeyService {
-    async fn start(&self, _: ShutdownWatch) {
-        let mut fetcher = None;
-        let mut swapped = self.shared.swapped.subscribe();
-        loop {
-            for holder in self.shared.served().all_keys() {
-                if !holder.kept.swap(true, Relaxed) {
-                    let fetcher = fetcher.get_or_insert_with(|| Arc::new(Fetcher::new()));
-                    tokio::spawn(holder.clone().keep(self.shared.clone(), fetcher.clone()));
-                }
-            }
-            if swapped.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -20,6 +20,7 @@ mod heads;
 pub mod heartbeat;
 mod hedge;
 mod intake;
+pub mod keeping;
 mod limiting;
 mod peer;
 mod relaying;

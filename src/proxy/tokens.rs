@@ -9,15 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use async_trait::async_trait;
-use pingora::server::ShutdownWatch;
-use pingora::services::background::BackgroundService;
 use ring::rand::SystemRandom;
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use super::fetch::Fetcher;
-use super::state::Shared;
+use super::keeping::{Kept, millis};
+use super::state::{Served, Shared};
 use crate::provider::source::{Next, Source};
 use crate::provider::{Grant, Provider, grant};
 use crate::telemetry::events;
@@ -87,7 +85,29 @@ impl Holder {
         }
     }
 
-    /// Fetches and renews until nobody holds this holder any more.
+    async fn fetch(&self, shared: &Shared, fetcher: &Fetcher) -> Result<Grant, String> {
+        let random = SystemRandom::new();
+        let mut errand = self.source.errand();
+        let mut answer = None;
+        for _ in 0..MOST_STEPS {
+            match errand.next(answer.as_ref(), shared.now().unix_ms, &random)? {
+                Next::Done(grant) => return Ok(grant),
+                Next::Ask(ask) => answer = Some(fetcher.fetch(&ask).await?),
+            }
+        }
+        Err("there is no end of questions".to_owned())
+    }
+}
+
+impl Kept for Holder {
+    fn all(served: &Served) -> Vec<Arc<Holder>> {
+        served.holders().cloned().collect()
+    }
+
+    fn take(&self) -> bool {
+        !self.kept.swap(true, Relaxed)
+    }
+
     async fn keep(self: Arc<Self>, shared: Arc<Shared>, fetcher: Arc<Fetcher>) {
         let mut failures = 0;
         // A snapshot that is in force, or a call that still runs with an older one, holds it too.
@@ -126,48 +146,6 @@ impl Holder {
             let _ = shared.metrics.token_expiry.remove_label_values(&[&self.provider]);
         }
     }
-
-    async fn fetch(&self, shared: &Shared, fetcher: &Fetcher) -> Result<Grant, String> {
-        let random = SystemRandom::new();
-        let mut errand = self.source.errand();
-        let mut answer = None;
-        for _ in 0..MOST_STEPS {
-            match errand.next(answer.as_ref(), shared.now().unix_ms, &random)? {
-                Next::Done(grant) => return Ok(grant),
-                Next::Ask(ask) => answer = Some(fetcher.fetch(&ask).await?),
-            }
-        }
-        Err("there is no end of questions".to_owned())
-    }
-}
-
-/// Keeps the credentials of all providers that have such.
-pub struct Refresher {
-    pub shared: Arc<Shared>,
-}
-
-#[async_trait]
-impl BackgroundService for Refresher {
-    async fn start(&self, _: ShutdownWatch) {
-        let mut fetcher = None;
-        let mut swapped = self.shared.swapped.subscribe();
-        // It goes on while the gateway drains: calls that still run may try another target.
-        loop {
-            for holder in self.shared.served().holders() {
-                if !holder.kept.swap(true, Relaxed) {
-                    let fetcher = fetcher.get_or_insert_with(|| Arc::new(Fetcher::new()));
-                    tokio::spawn(holder.clone().keep(self.shared.clone(), fetcher.clone()));
-                }
-            }
-            if swapped.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

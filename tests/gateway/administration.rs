@@ -19,14 +19,6 @@ fn fixture(more: &str) -> (Upstream, Gateway) {
     (upstream, gateway)
 }
 
-/// Makes a key and gives its secret.
-#[track_caller]
-fn create(gateway: &Gateway, token: &str, body: &Value) -> String {
-    let got = gateway.admin(token, "POST", "keys", body);
-    assert_eq!(got.status, 201, "{got}");
-    got.json()["secret"].as_str().unwrap().to_owned()
-}
-
 #[track_caller]
 fn within_a_second(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
@@ -121,7 +113,7 @@ fn what_the_file_defines_is_read_only_and_says_so() {
     assert_eq!((&shown["source"], &shown["team"]), (&json!("file"), &json!("search")));
 
     // Stored ones under it are held to it, and to it as it is after a reload.
-    let secret = create(&gateway, &token, &json!({"id": "k", "project": "web"}));
+    let secret = gateway.make_key(&token, &json!({"id": "k", "project": "web"}));
     assert_eq!((gateway.status_of(&secret, "alias"), gateway.status_of(&secret, "other")), (200, 403));
     let models = format!("{}{more}", gateway_config(&_upstream)).replace("models: [alias]", "models: [other]");
     gateway.reload(&models);
@@ -150,8 +142,8 @@ fn a_team_sees_and_changes_its_own_alone() {
     put("projects/red-web", json!({"team": "red"}));
     put("projects/blue-web", json!({"team": "blue"}));
     put("users/blue-ann", json!({"team": "blue"}));
-    create(&gateway, &owner, &json!({"id": "blue-key", "project": "blue-web"}));
-    create(&gateway, &owner, &json!({"id": "free-key"}));
+    gateway.make_key(&owner, &json!({"id": "blue-key", "project": "blue-web"}));
+    gateway.make_key(&owner, &json!({"id": "free-key"}));
     let made = gateway.admin(&owner, "POST", "tokens", &json!({"id": "red-admin", "role": "admin", "team": "red"}));
     let red = made.json()["token"].as_str().unwrap().to_owned();
     let see = |path: &str| gateway.admin(&red, "GET", path, &NONE);
@@ -160,7 +152,7 @@ fn a_team_sees_and_changes_its_own_alone() {
         let listed = see(path).json();
         listed["data"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
     };
-    let secret = create(&gateway, &red, &json!({"id": "red-key", "project": "red-web"}));
+    let secret = gateway.make_key(&red, &json!({"id": "red-key", "project": "red-web"}));
     assert_eq!((gateway.status_of(&secret, "alias"), gateway.status_of(&secret, "other")), (200, 403));
     assert_eq!(ids("keys"), ["red-key"]);
     assert_eq!(gateway.status_of(SECRET, "alias"), 200);
@@ -213,7 +205,7 @@ fn a_team_sees_and_changes_its_own_alone() {
 fn calls_go_on_when_the_register_is_gone_locked_or_damaged() {
     let (_upstream, mut gateway) = fixture("");
     let token = gateway.token();
-    let secret = create(&gateway, &token, &json!({"id": "k"}));
+    let secret = gateway.make_key(&token, &json!({"id": "k"}));
     let path = gateway.state().join("directory.sqlite");
 
     let holder = rusqlite::Connection::open(&path).unwrap();
@@ -226,7 +218,7 @@ fn calls_go_on_when_the_register_is_gone_locked_or_damaged() {
     assert_eq!(gateway.admin(&token, "GET", "keys/k", &NONE).status, 200, "reading goes on");
     holder.execute_batch("ROLLBACK").unwrap();
     drop(holder);
-    create(&gateway, &token, &json!({"id": "l"}));
+    gateway.make_key(&token, &json!({"id": "l"}));
 
     let away = gateway.dir.path().join("away");
     fs::rename(&path, &away).unwrap();
@@ -236,7 +228,7 @@ fn calls_go_on_when_the_register_is_gone_locked_or_damaged() {
     thread::sleep(Duration::from_millis(600));
     assert_eq!(gateway.status_of(&secret, "alias"), 200, "nothing is forgotten");
     fs::rename(&away, &path).unwrap();
-    create(&gateway, &token, &json!({"id": "m"}));
+    gateway.make_key(&token, &json!({"id": "m"}));
 
     gateway.kill9();
     for part in ["-wal", "-shm"] {
@@ -283,7 +275,7 @@ fn what_one_process_writes_holds_in_the_other() {
     }
     let printed = fs::read_to_string(dir.path().join("log")).unwrap();
     assert!(!printed.contains("pa-"), "the first token is shown once, by whoever made it: {printed}");
-    let secret = create(&gateway, &token, &json!({"id": "k"}));
+    let secret = gateway.make_key(&token, &json!({"id": "k"}));
     within_a_second("made here, good there", || status(&secret) == 200);
     assert_eq!(gateway.admin(&token, "DELETE", "keys/k", &NONE).status, 204);
     within_a_second("revoked here, refused there", || status(&secret) == 401);

@@ -301,6 +301,14 @@ impl Gateway {
         Connection::open(self.admin).exchange(&client::request(method, &path, &headers, text.as_bytes()))
     }
 
+    /// Makes a key by the admin API and gives its secret.
+    #[track_caller]
+    pub fn make_key(&self, token: &str, body: &Value) -> String {
+        let got = self.admin(token, "POST", "keys", body);
+        assert_eq!(got.status, 201, "{got}");
+        got.json()["secret"].as_str().unwrap().to_owned()
+    }
+
     /// The status of a chat completion with this secret.
     pub fn status_of(&self, secret: &str, model: &str) -> u16 {
         let bearer = format!("Bearer {secret}");

@@ -49,7 +49,8 @@ pub struct Looked {
 /// Whether a target could be chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    Ready,
+    /// As far as that goes, which is all there is to say where it is not ready.
+    Is(Ready),
     /// The call has been there.
     Tried,
     OutOfRegion,
@@ -62,29 +63,20 @@ pub enum Standing {
     Unable,
     /// Another arm of the split than the call's.
     OtherArm,
-    /// See [`Ready`].
-    Full {
-        until: u64,
-    },
-    Resting {
-        until: u64,
-        stated: bool,
-        limited: bool,
-    },
 }
 
 impl Standing {
     pub fn name(&self) -> &'static str {
         match self {
-            Standing::Ready => "ready",
+            Standing::Is(Ready::Now) => "ready",
+            Standing::Is(Ready::Full { .. }) => "full",
+            Standing::Is(Ready::Resting { .. }) => "resting",
             Standing::Tried => "tried",
             Standing::OutOfRegion => "out_of_region",
             Standing::LacksAttributes => "lacks_attributes",
             Standing::Barred { .. } => "barred_by_rule",
             Standing::Unable => "unable",
             Standing::OtherArm => "other_arm",
-            Standing::Full { .. } => "full",
-            Standing::Resting { .. } => "resting",
         }
     }
 }
@@ -178,11 +170,9 @@ impl Plan {
             return Standing::Barred { rule: rule.name.clone() };
         }
         match held::ready(target, now, self.tokens()) {
-            Ready::Full { until } => Standing::Full { until },
-            Ready::Resting { until, stated, limited } => Standing::Resting { until, stated, limited },
             Ready::Now if !self.is_able(target) => Standing::Unable,
             Ready::Now if number == 0 && self.arm.is_some() && target.arm != self.arm => Standing::OtherArm,
-            Ready::Now => Standing::Ready,
+            ready => Standing::Is(ready),
         }
     }
 

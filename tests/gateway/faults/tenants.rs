@@ -23,13 +23,6 @@ fn fixture(more: &str) -> (Upstream, Gateway) {
     (upstream, gateway)
 }
 
-#[track_caller]
-fn create(gateway: &Gateway, token: &str, body: &Value) -> String {
-    let got = gateway.admin(token, "POST", "keys", body);
-    assert_eq!(got.status, 201, "{got}");
-    got.json()["secret"].as_str().unwrap().to_owned()
-}
-
 /// Two teams, each with a project, a user and a key; the second value is the first team's administrator.
 fn two_teams(gateway: &Gateway) -> (String, String) {
     let owner = gateway.token();
@@ -45,7 +38,7 @@ fn two_teams(gateway: &Gateway) -> (String, String) {
         );
         put(format!("projects/{team}-web"), json!({ "team": team }));
         put(format!("users/{team}-ann"), json!({ "team": team }));
-        create(gateway, &owner, &json!({"id": format!("{team}-key"), "project": format!("{team}-web")}));
+        gateway.make_key(&owner, &json!({"id": format!("{team}-key"), "project": format!("{team}-web")}));
     }
     let made = gateway.admin(&owner, "POST", "tokens", &json!({"id": "red-admin", "role": "admin", "team": "red"}));
     let red = made.json()["token"].as_str().unwrap().to_owned();
@@ -72,7 +65,7 @@ fn j_02_ids_of_others_are_not_there() {
         }
     }
     // Answers that are kept belong to the key that made them.
-    let (one, other) = (create(&gateway, &owner, &json!({})), create(&gateway, &owner, &json!({})));
+    let (one, other) = (gateway.make_key(&owner, &json!({})), gateway.make_key(&owner, &json!({})));
     let bearer = |secret: &str| format!("Bearer {secret}");
     let body = json!({"model": "alias", "input": "x"}).to_string();
     let made = client::post(gateway.data, "/v1/responses", &[("authorization", &bearer(&one))], &body);
@@ -202,7 +195,7 @@ fn j_05_a_key_that_ends_is_refused_at_once_however_warm_it_is() {
     for round in 0..rounds {
         for (number, how) in ["revoke", "disable", "expire", "rotate"].iter().enumerate() {
             let id = format!("k-{round}-{number}");
-            let secret = create(&gateway, &token, &json!({ "id": id }));
+            let secret = gateway.make_key(&token, &json!({ "id": id }));
             let stop = AtomicBool::new(false);
             thread::scope(|scope| {
                 // It is in use all the time.
@@ -281,7 +274,7 @@ fn create_with(gateway: &Gateway, token: &str, number: usize, secret: &str) {
 fn j_08_who_is_named_in_a_request_is_not_who_pays() {
     let (_upstream, gateway) = fixture("");
     let token = gateway.token();
-    let secret = create(&gateway, &token, &json!({"id": "payer"}));
+    let secret = gateway.make_key(&token, &json!({"id": "payer"}));
     let bearer = format!("Bearer {secret}");
     for name in [
         "x-user-id",
@@ -305,7 +298,7 @@ fn j_08_who_is_named_in_a_request_is_not_who_pays() {
 fn j_09_headers_of_proxies_are_nobodys_word() {
     let (upstream, gateway) = fixture("");
     let token = gateway.token();
-    let secret = create(&gateway, &token, &json!({"id": "inside", "addresses": ["10.0.0.0/8"]}));
+    let secret = gateway.make_key(&token, &json!({"id": "inside", "addresses": ["10.0.0.0/8"]}));
     let bearer = format!("Bearer {secret}");
     for (name, value) in [
         ("x-forwarded-for", "10.1.1.1"),
@@ -432,7 +425,7 @@ fn j_13_every_answer_is_its_askers() {
     let gateway = Gateway::start(&config(&[("alias", &upstream.v1())], ""));
     let token = gateway.token();
     let tenants: Vec<(String, String)> = (0..20)
-        .map(|n| (format!("tenant-{n}"), create(&gateway, &token, &json!({"id": format!("tenant-{n}")}))))
+        .map(|n| (format!("tenant-{n}"), gateway.make_key(&token, &json!({"id": format!("tenant-{n}")}))))
         .collect();
     let (calls, left) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let each = scaled(20);
@@ -474,7 +467,7 @@ fn j_13_every_answer_is_its_askers() {
 fn j_14_a_pattern_means_what_it_says() {
     let (upstream, gateway) = fixture("");
     let token = gateway.token();
-    let secret = create(&gateway, &token, &json!({"models": ["gpt-*"]}));
+    let secret = gateway.make_key(&token, &json!({"models": ["gpt-*"]}));
     assert_eq!(gateway.status_of(&secret, "gpt-5"), 200);
     let before = upstream.count();
     let others = [
@@ -517,7 +510,7 @@ fn j_14_a_pattern_means_what_it_says() {
 fn h_08_no_change_is_lost_while_the_file_is_read_anew() {
     let (upstream, gateway) = fixture("");
     let token = gateway.token();
-    create(&gateway, &token, &json!({"id": "k"}));
+    gateway.make_key(&token, &json!({"id": "k"}));
     // A level has 64 members of metadata at most.
     let (writers, each) = (6, scaled(10).min(10));
     let (done, conflicts) = (AtomicBool::new(false), AtomicUsize::new(0));
