@@ -11,7 +11,7 @@ export PORTOLAN_RECORDINGS := $(RECORDINGS)
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
 RELEASE := $(TARGET_DIR)/release/portolan
 
-.PHONY: help run build release test unit gateway faults secrets kill9 sdk-test replay lint authz bench loadtest simulate races deny fuzz system python node clean
+.PHONY: help run build release test unit gateway faults secrets kill9 upgrade service sdk-test replay lint authz bench loadtest simulate races deny fuzz system python node clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -60,6 +60,17 @@ kill9: system ## gateways on one ledger killed under load (KILLS=n for fewer), a
 	  | tee $(TARGET_DIR)/kill9.log | grep -E '^(test .*FAILED|error|thread .* panicked)' -A 5 || true; \
 	grep -oE 'kill9: .* fail points.*' $(TARGET_DIR)/kill9.log; grep -oE 'kill9: [0-9]+ kills.*' $(TARGET_DIR)/kill9.log && \
 	grep -q '^test result: ok' $(TARGET_DIR)/kill9.log
+
+upgrade: system ## 50 reloads and 5 binary upgrades under 100 loops, streams among them (UPGRADE_RELOADS=, UPGRADE_UPGRADES=, UPGRADE_LOOPS=, UPGRADE_STREAM= seconds)
+	@mkdir -p $(TARGET_DIR)
+	@set -o pipefail; UPGRADE_RELOADS=$(or $(UPGRADE_RELOADS),50) UPGRADE_UPGRADES=$(or $(UPGRADE_UPGRADES),5) UPGRADE_LOOPS=$(or $(UPGRADE_LOOPS),100) \
+	  UPGRADE_STREAM=$(or $(UPGRADE_STREAM),60) $(CARGO) test --locked -j$(JOBS) --test gateway -- upgrade:: --nocapture --test-threads=1 2>&1 \
+	  | tee $(TARGET_DIR)/upgrade.log | grep -E '^(test .*FAILED|error|thread .* panicked)' -A 5 || true; \
+	grep -E '^upgrade: [0-9]+ reloads' $(TARGET_DIR)/upgrade.log && grep -q '^test result: ok' $(TARGET_DIR)/upgrade.log
+
+service: ## the sandbox of systemd/portolan.service (needs systemd-analyze): exposure 1.5 at most
+	@told=$$(systemd-analyze security --offline=true --threshold=15 systemd/portolan.service); bad=$$?; \
+	echo "service: $$(echo "$$told" | sed -n 's/.*Overall exposure level for [^:]*: \([0-9.]*\).*/exposure \1 of 1.5/p')"; exit $$bad
 
 authz: build tests/authz/.venv/installed ## who may do what on the admin port: every route, role and tenant; then schemathesis (AUTHZ_EXAMPLES=n each)
 	@mkdir -p $(TARGET_DIR)

@@ -23,8 +23,10 @@ mod load;
 pub mod route;
 mod run;
 pub mod schema;
+mod succession;
 mod targets;
 mod usage;
+mod vigil;
 
 /// Most bytes that are read from the standard input.
 const MOST_GIVEN: u64 = 64 << 20;
@@ -46,9 +48,9 @@ pub enum Command {
         /// The configuration.
         #[arg(long, short, default_value = CONFIG)]
         config: PathBuf,
-        /// Take the listeners over from the process that is running.
-        #[arg(long, short)]
-        upgrade: bool,
+        /// Follows a process that runs: the socket at which it gives its listeners. It starts its successor so itself.
+        #[arg(long, value_name = "SOCKET", hide = true)]
+        successor: Option<PathBuf>,
     },
     /// Show usage and cost from the ledger.
     Usage {
@@ -128,9 +130,9 @@ pub fn main() -> ExitCode {
     let mut err = std::io::stderr().lock();
     let done = match arguments.command {
         Command::Check { file } => check::run(&file, &outside(), &load::catalogue(), &mut out, &mut err),
-        Command::Run { config, upgrade } => {
+        Command::Run { config, successor } => {
             drop((out, err));
-            return run::command(&config, upgrade);
+            return run::command(&config, successor.as_deref());
         }
         Command::Usage { config, asked, json } => usage::run(&config, &asked, json, &mut out, &mut err),
         Command::Ledger(what) => ledger::run(&what, &mut out, &mut err),

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,14 +11,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use pingora::listeners::TcpSocketOptions;
 use pingora::protocols::TcpKeepalive;
-use pingora::proxy::http_proxy_service;
-use pingora::server::Server;
-use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
-use pingora::services::background::{BackgroundService, background_service};
+use pingora::server::{ListenFds, RunArgs, Server, ShutdownWatch};
+use pingora::services::background::background_service;
 use pingora::services::listening::Service;
 
 use super::load;
+use super::succession::{self, Ends, Predecessor, Succession};
+use super::vigil::Vigil;
 use crate::admin::{Admin, View};
 use crate::config::Snapshot;
 use crate::config::directory::{Administrator, Directory};
@@ -29,6 +30,7 @@ use crate::proxy::bearers::{self, KeyHolder};
 use crate::proxy::budgets::{self, Keeper};
 use crate::proxy::heartbeat::Prober;
 use crate::proxy::keeping::Keeping;
+use crate::proxy::lingering::Lingering;
 use crate::proxy::tokens::Holder;
 use crate::proxy::upkeep::{Drain, Following, Reloader, Resolver, Retention, Source};
 use crate::proxy::{Gateway, Shared};
@@ -38,7 +40,7 @@ use crate::store::directory::{Follower, Sqlite};
 use crate::store::journal::Journal;
 use crate::store::ledger::Ledger;
 use crate::store::responses::Responses;
-use crate::telemetry::{self, Metrics};
+use crate::telemetry::{self, Metrics, Supervisor};
 use crate::wire::writer;
 
 /// How long past the drain Pingora waits before it ends the process itself, should the drain be stuck.
@@ -46,8 +48,8 @@ const PAST_DRAIN: Duration = Duration::from_secs(10);
 
 /// Serves until told to stop; comes back only if it cannot begin.
 #[expect(clippy::print_stderr, reason = "there is no log yet, or none that would still be written")]
-pub fn command(file: &Path, upgrade: bool) -> ExitCode {
-    match serve(file, upgrade) {
+pub fn command(file: &Path, successor: Option<&Path>) -> ExitCode {
+    match serve(file, successor) {
         Ok(never) => match never {},
         Err(lines) => {
             for line in lines {
@@ -60,7 +62,13 @@ pub fn command(file: &Path, upgrade: bool) -> ExitCode {
 
 /// # Errors
 /// A line for each thing that stands in the way.
-fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
+fn serve(file: &Path, successor: Option<&Path>) -> Result<Infallible, Vec<String>> {
+    let supervisor = Supervisor::of(&|name| std::env::var(name).ok())
+        .map_err(|error| vec![format!("NOTIFY_SOCKET leads to nobody: {error}")])?;
+    let supervisor = Arc::new(supervisor);
+    let predecessor = successor.map(|_| Predecessor::of_input()).transpose();
+    let predecessor =
+        predecessor.map_err(|error| vec![format!("a successor is started by the process that it follows: {error}")])?;
     let live = Arc::new(Live::default());
     let loaded = load::snapshot(file, &live)?;
     let snapshot = Arc::new(loaded);
@@ -96,20 +104,22 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
         threads,
         grace_period_seconds: Some(grace),
         graceful_shutdown_timeout_seconds: Some(1),
-        upgrade_sock: snapshot.state_dir.join("upgrade.sock").display().to_string(),
+        upgrade_sock: successor.unwrap_or(Path::new("")).display().to_string(),
         pid_file: snapshot.state_dir.join("portolan.pid").display().to_string(),
         // The plan of each call is the real limit.
         max_retries: 64,
         upstream_keepalive_pool_size: 512,
         ..ServerConf::default()
     };
-    let options = pingora::server::configuration::Opt { upgrade, ..Default::default() };
+    let options = pingora::server::configuration::Opt { upgrade: successor.is_some(), ..Default::default() };
     let mut server = Server::new_with_opt_and_conf(Some(options), conf);
+    // A successor is given the listeners here: all that can fail before has not.
     server.bootstrap();
 
     // No HTTP/2 with prior knowledge on the plain port: Pingora would read 24 bytes of each connection, without a bound in
     // time, to look for its preface.
-    let mut data = http_proxy_service(&server.configuration, Gateway::new(shared.clone()));
+    let gateway = Lingering::new(&server.configuration, Gateway::new(shared.clone()));
+    let mut data = Service::new("data".to_owned(), gateway);
     for address in &snapshot.listen {
         let mut options = TcpSocketOptions::default();
         options.tcp_keepalive = Some(probes());
@@ -132,7 +142,7 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
     admin.add_tcp(&snapshot.admin.to_string());
     server.add_service(admin);
 
-    server.add_service(background_service("drain", Drain { shared: shared.clone() }));
+    server.add_service(background_service("drain", Drain { shared: shared.clone(), supervisor: supervisor.clone() }));
     server.add_service(background_service("following", Following { shared: shared.clone(), follower }));
     server.add_service(background_service("retention", Retention { shared: shared.clone() }));
     server.add_service(background_service("resolver", Resolver { shared: shared.clone() }));
@@ -145,17 +155,36 @@ fn serve(file: &Path, upgrade: bool) -> Result<Infallible, Vec<String>> {
     })?;
     server.add_service(background_service("alerts", Teller::new(shared.clone(), Arc::new(told))));
     let source = Arc::new(Files::new(file, &snapshot, live));
-    server.add_service(background_service("reloader", Reloader { shared: shared.clone(), source }));
+    server.add_service(background_service(
+        "reloader",
+        Reloader { shared: shared.clone(), source, supervisor: supervisor.clone() },
+    ));
     if let Some(address) = snapshot.sandbox {
-        let listener = std::net::TcpListener::bind(address)
-            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-            .map_err(|error| vec![format!("the sandbox cannot listen on {address}: {error}")])?;
-        server.add_service(background_service("sandbox", Sandbox { listener: std::sync::Mutex::new(Some(listener)) }));
+        // A predecessor listens there: it gives its own.
+        let listener = if successor.is_some() { None } else { Some(std::net::TcpListener::bind(address)) };
+        let listener =
+            listener.transpose().map_err(|error| vec![format!("the sandbox cannot listen on {address}: {error}")])?;
+        server.add_service(Sandbox { address, listener });
     }
+    let succession = Succession::new(
+        file,
+        &snapshot.state_dir,
+        supervisor.clone(),
+        shared.metrics.clone(),
+        shared.succeeded.clone(),
+    )
+    .map_err(|error| vec![format!("which program this is cannot be found out: {error}")])?;
+    server.add_service(succession);
+    if let Some(address) = snapshot.listen.first().copied() {
+        let vigil = Vigil { shared: shared.clone(), supervisor, address, predecessor: predecessor.into() };
+        server.add_service(background_service("vigil", vigil));
+    }
+    let ends = Ends { succeeded: shared.succeeded.subscribe() };
     super::greeting::say(&snapshot, file, directory.len(), first.as_deref());
     // What it holds is given up when another one is in force.
     drop(snapshot);
-    server.run_forever()
+    server.run(RunArgs { shutdown_signal: Box::new(ends) });
+    std::process::exit(0)
 }
 
 /// Opens what is stored of keys and administrators, reads it, and makes the first administrator's token where there is
@@ -328,15 +357,43 @@ impl View for Window {
 
 /// The sandbox provider, in this process.
 struct Sandbox {
-    listener: std::sync::Mutex<Option<std::net::TcpListener>>,
+    address: SocketAddr,
+    listener: Option<std::net::TcpListener>,
+}
+
+impl Sandbox {
+    /// As it is known to who takes it over.
+    fn name(&self) -> String {
+        format!("sandbox/{}", self.address)
+    }
 }
 
 #[async_trait]
-impl BackgroundService for Sandbox {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
-        let taken = self.listener.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        let Some(listener) = taken.and_then(|listener| tokio::net::TcpListener::from_std(listener).ok()) else {
-            return;
+impl pingora::services::Service for Sandbox {
+    fn name(&self) -> &'static str {
+        "sandbox"
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(1)
+    }
+
+    fn listen_addresses(&self) -> Option<Vec<String>> {
+        Some(vec![self.name()])
+    }
+
+    async fn start_service(&mut self, fds: Option<ListenFds>, mut shutdown: ShutdownWatch, _: usize) {
+        let (address, own) = (self.address, self.listener.take());
+        let make = || own.map_or_else(|| std::net::TcpListener::bind(address), Ok);
+        let listener = succession::listener(fds.as_ref(), &Sandbox::name(self), make)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .and_then(tokio::net::TcpListener::from_std);
+        let listener = match listener {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(address = %self.address, %error, "the sandbox cannot listen");
+                return;
+            }
         };
         sandbox::serve(listener, async move {
             // It goes on serving while the gateway drains: its streams are among those waited for.

@@ -2,6 +2,7 @@
 //! provider is answered here.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::{HeaderMap, header};
@@ -242,6 +243,12 @@ async fn estimate(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<R
 
 async fn health(session: &mut Session, ctx: &mut Ctx, operation: Operation) -> Result<Next, Option<Refusal>> {
     let stopping = *ctx.shared.stopping.borrow();
+    if operation == Operation::Live
+        && let Some(number) =
+            session.req_header().uri.query().and_then(|query| query.strip_prefix("probe=")?.parse().ok())
+    {
+        ctx.shared.probed.store(number, Relaxed);
+    }
     let (status, body): (u16, &[u8]) = match operation {
         Operation::Ready if stopping => (503, br#"{"status":"draining"}"#),
         Operation::Ready if !ctx.shared.journal.healthy() => (503, br#"{"status":"ledger_unavailable"}"#),

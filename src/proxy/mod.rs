@@ -22,6 +22,7 @@ mod hedge;
 mod intake;
 pub mod keeping;
 mod limiting;
+pub mod lingering;
 mod peer;
 mod relaying;
 pub mod reply;

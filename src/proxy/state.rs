@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -50,6 +50,10 @@ pub struct Shared {
     pub cut: watch::Sender<bool>,
     /// Turns true when the process has been told to stop: no new calls.
     pub stopping: watch::Sender<bool>,
+    /// Turns true when another process has taken the listeners over: this one ends its calls and leaves.
+    pub succeeded: watch::Sender<bool>,
+    /// The number that the last question for life brought.
+    pub probed: AtomicU64,
     /// Calls that identical ones may join.
     pub flights: Arc<Flights>,
     /// Attempts beside the calls.
@@ -155,6 +159,8 @@ impl Shared {
             read_on: Arc::default(),
             cut: watch::Sender::new(false),
             stopping: watch::Sender::new(false),
+            succeeded: watch::Sender::new(false),
+            probed: AtomicU64::new(0),
             flights: Arc::default(),
             sides: Sides::default(),
             inquiry: Inquiry::default(),

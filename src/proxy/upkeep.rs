@@ -13,11 +13,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::budgets;
+use super::lingering::LINGER;
 use super::state::Shared;
 use crate::config::Snapshot;
 use crate::store::directory::Follower;
 use crate::store::ledger::Keep;
-use crate::telemetry::events;
+use crate::telemetry::{Supervisor, events};
 
 /// How often the configuration's files are looked at.
 const WATCH: Duration = Duration::from_secs(1);
@@ -29,6 +30,8 @@ const FOLLOW: Duration = Duration::from_millis(250);
 const EXPIRE: Duration = Duration::from_secs(600);
 /// How often it is asked whose health check is due.
 const CHECK: Duration = Duration::from_millis(500);
+/// A connection accepted in the last instant has no call in flight yet.
+const ARRIVED: Duration = Duration::from_millis(50);
 /// How long streams have to say goodbye once they are cut.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -46,6 +49,7 @@ pub trait Source: Send + Sync {
 pub struct Reloader {
     pub shared: Arc<Shared>,
     pub source: Arc<dyn Source>,
+    pub supervisor: Arc<Supervisor>,
 }
 
 #[async_trait]
@@ -83,6 +87,12 @@ impl BackgroundService for Reloader {
 
 impl Reloader {
     async fn reload(&self) {
+        self.supervisor.reloading("reading the configuration");
+        self.read().await;
+        self.supervisor.ready(&format!("serving {}", self.shared.served().snapshot.version));
+    }
+
+    async fn read(&self) {
         let before = self.shared.served();
         match self.source.load() {
             Ok(next) if next.version == before.snapshot.version => {
@@ -232,6 +242,7 @@ impl BackgroundService for Retention {
 /// Ends the process when it is told to stop and nothing is left to do.
 pub struct Drain {
     pub shared: Arc<Shared>,
+    pub supervisor: Arc<Supervisor>,
 }
 
 #[async_trait]
@@ -241,11 +252,17 @@ impl BackgroundService for Drain {
             return;
         }
         let patience = self.shared.served().snapshot.drain;
-        self.shared.stopping.send_replace(true);
+        let begun = Instant::now();
         events::Draining { in_flight: self.shared.in_flight(), patience }.emit();
-        // A connection accepted in the last instant has no call in flight yet.
-        sleep(Duration::from_millis(50)).await;
-        self.idle_by(Instant::now() + patience).await;
+        if *self.shared.succeeded.borrow() {
+            // Others serve on the same ports: this process is well, and answers whatever still comes its way.
+            sleep(LINGER + ARRIVED).await;
+        } else {
+            self.shared.stopping.send_replace(true);
+            self.supervisor.stopping("waiting for calls in flight");
+            sleep(ARRIVED).await;
+        }
+        self.idle_by(begun + patience).await;
         let cut = self.shared.in_flight();
         if cut + self.shared.sides.running() > 0 {
             self.shared.cut.send_replace(true);

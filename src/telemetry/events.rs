@@ -440,6 +440,34 @@ impl Draining {
     }
 }
 
+/// Another process is started, to take over.
+pub struct HandingOver<'e> {
+    pub program: &'e std::path::Path,
+}
+
+impl HandingOver<'_> {
+    pub fn emit(&self) {
+        tracing::info!(program = %self.program.display(), "another process is started, to take over");
+    }
+}
+
+/// Another process has taken over, or could not.
+pub struct HandedOver<'e> {
+    pub pid: u32,
+    pub failed: Option<&'e str>,
+}
+
+impl HandedOver<'_> {
+    pub fn emit(&self, metrics: &Metrics) {
+        let result = if self.failed.is_some() { "failed" } else { "ok" };
+        metrics.upgrades.with_label_values(&[result]).inc();
+        match self.failed {
+            None => tracing::info!(pid = self.pid, "another process has taken over"),
+            Some(cause) => tracing::error!(cause = %clean(cause), "no other process has taken over: this one goes on"),
+        }
+    }
+}
+
 /// The process ends.
 pub struct Stopped {
     pub cut: usize,

@@ -46,6 +46,7 @@ pub struct Metrics {
     pub losses: IntCounterVec,
     pub losses_by_field: LossCounters,
     pub reloads: IntCounterVec,
+    pub upgrades: IntCounterVec,
     pub reload_time: Gauge,
     pub config_info: GaugeVec,
     pub journal_errors: IntCounterVec,
@@ -236,6 +237,7 @@ impl Metrics {
                 &["client", "provider_dialect", "field", "kind"],
             )),
             reloads: counters(&registry, "config_reloads_total", "Reloads of the configuration.", &["result"]),
+            upgrades: counters(&registry, "upgrades_total", "Tries to hand over to another process.", &["result"]),
             reload_time: registered(
                 &registry,
                 Gauge::with_opts(opts(

@@ -8,8 +8,10 @@ pub mod log;
 mod losses;
 pub mod metrics;
 mod series;
+mod supervisor;
 
 pub use explanations::Explanations;
 pub use losses::LossCounters;
 pub use metrics::{Metrics, StoreSeen};
 pub use series::Series;
+pub use supervisor::Supervisor;

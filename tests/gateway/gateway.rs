@@ -20,6 +20,8 @@ pub const OTHER_SECRET: &str = "pk-test-other-K4mPd8Fq1Ga6";
 /// The key of the scripted providers.
 pub const PROVIDER_KEY: &str = "sk-provider-5Tz8Vn3Rk0";
 
+pub const BINARY: &str = env!("CARGO_BIN_EXE_portolan");
+
 /// How long a gateway may take to be ready, on a busy machine.
 const READY: Duration = Duration::from_secs(30);
 
@@ -125,6 +127,28 @@ impl Gateway {
         other
     }
 
+    /// Starts this program, which is the binary or another one in its place.
+    #[track_caller]
+    pub fn start_program(
+        program: impl FnOnce(&Path) -> PathBuf,
+        config: &str,
+        env: impl FnOnce(&Path) -> Vec<(String, String)>,
+    ) -> Gateway {
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let (data, admin) = (local(free_port()), local(free_port()));
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        fs::create_dir(&state).unwrap();
+        let head = format!("listen: {data}\nadmin: {{ listen: \"{admin}\" }}\nstate_dir: {}\n", state.display());
+        let file = dir.path().join("portolan.yaml");
+        fs::write(&file, format!("{head}{config}")).unwrap();
+        let (program, env) = (program(dir.path()), env(dir.path()));
+        let child = spawn_as(&[&program.to_string_lossy()], &file, dir.path(), &env);
+        let mut gateway = Gateway { data, admin, child, dir: Arc::new(dir), file, head, env };
+        gateway.wait_ready();
+        gateway
+    }
+
     /// Starts a gateway whose state directory is a file system of that size, in a mount namespace of its own.
     #[track_caller]
     pub fn start_on_disk(config: &str, size: &str) -> Gateway {
@@ -137,7 +161,7 @@ impl Gateway {
         let file = dir.path().join("portolan.yaml");
         fs::write(&file, format!("{head}{config}")).unwrap();
         let mount = format!("mount -t tmpfs -o size={size} tmpfs '{}' && exec \"$@\"", state.display());
-        let child = spawn_as(&["unshare", "-m", "sh", "-c", &mount, "sh"], &file, dir.path(), &[]);
+        let child = spawn_as(&["unshare", "-m", "sh", "-c", &mount, "sh", BINARY], &file, dir.path(), &[]);
         let mut gateway = Gateway { data, admin, child, dir: Arc::new(dir), file, head, env: Vec::new() };
         gateway.wait_ready();
         gateway
@@ -392,22 +416,20 @@ impl Gateway {
 }
 
 fn spawn(file: &Path, dir: &Path, env: &[(String, String)]) -> Child {
-    spawn_as(&[], file, dir, env)
+    spawn_as(&[BINARY], file, dir, env)
 }
 
-/// Starts the binary, by way of this command.
-fn spawn_as(before: &[&str], file: &Path, dir: &Path, env: &[(String, String)]) -> Child {
+/// Starts this command, which ends in the binary.
+fn spawn_as(words: &[&str], file: &Path, dir: &Path, env: &[(String, String)]) -> Child {
     let log = File::options().create(true).append(true).open(dir.join("log")).unwrap();
-    let binary = env!("CARGO_BIN_EXE_portolan");
-    let mut words = before.iter().copied().chain([binary]);
-    let mut command = Command::new(words.next().unwrap_or(binary));
-    command.args(words);
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
     // A developer's own keys must not bring providers to life.
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("RUST_BACKTRACE", "1");
     command.envs(env.iter().map(|(name, value)| (name, value)));
     command.args(["run", "--config"]).arg(file).current_dir(dir);
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-    command.spawn().unwrap_or_else(|error| panic!("{}: {error}", env!("CARGO_BIN_EXE_portolan")))
+    command.spawn().unwrap_or_else(|error| panic!("{words:?}: {error}"))
 }
 
 impl Drop for Gateway {

@@ -55,6 +55,8 @@ mod kill9;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod lineage;
+#[cfg(test)]
 mod metering;
 #[cfg(test)]
 mod mistakes;
@@ -94,6 +96,8 @@ mod tenancy;
 mod tls;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+mod upgrade;
 #[cfg(test)]
 mod upstream;
 #[cfg(test)]

@@ -301,6 +301,11 @@ impl Case<'_> {
         self.calls.lock().unwrap().push(told);
     }
 
+    /// For what ends the gateway itself: nothing is reconciled.
+    pub fn into_gateway(self) -> Gateway {
+        self.gateway
+    }
+
     fn attempts(&self, provider: &str) -> Option<(Voice, Vec<Attempt>)> {
         if provider == "well" {
             return Some((Voice::Chat, self.well.attempts()));

@@ -24,7 +24,12 @@
 //! | A-24 to A-26, A-28 | `health` | |
 //! | B-1 to B-12 | `clients` | B-3: a half-close is taken for a close; B-7: replay by key is the provider's to offer |
 //! | B-13 | none | there is no realtime endpoint yet |
+//! | D-1, D-2 | `kill9` (`make kill9`) | |
+//! | D-3 to D-5, D-7 to D-9, D-12, D-14 to D-16 | `lifecycle` | D-3: 40 streams, and PORTOLAN_FAULTS times as many; D-5, D-16: `make upgrade` for the figures; D-9: another owner is kept out by the state directory's rights; D-12: the watchdog itself is systemd's; D-14: three seconds; D-15: without a million rows |
+//! | D-6 | `budgets` | g11: two processes on one budget |
+//! | D-10 | unit | `store/tests/versions`: what newer and older versions wrote; there is no older release yet whose binary could be run |
 //! | D-11 | `races` (`make races`) | panics are planted |
+//! | D-13 | none | an OOM kill is a kill: D-1 |
 //! | E-1 to E-11, E-13 | `storage` | E-1: a file system in a mount namespace; E-2 to E-4, E-8, a read-only disk and the clock: a preloaded library; E-5: images made of a killed gateway's segment, opened by the library; E-9: with some hundred rows, since ten million take longer than these tests may (they are rolled up ten thousand at a time); E-10: zones and ends of months are cases of `store/fold` and of budgets |
 //! | E-12 | none | there is no sink for exports yet, but a command that writes a file |
 //! | G-1, G-2, G-4 to G-6, G-10 to G-12 | `budgets` | |
@@ -52,6 +57,7 @@ mod connect;
 mod failover;
 mod h2;
 mod health;
+mod lifecycle;
 mod limits;
 mod names;
 mod search;
