@@ -11,7 +11,7 @@ export PORTOLAN_RECORDINGS := $(RECORDINGS)
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
 RELEASE := $(TARGET_DIR)/release/portolan
 
-.PHONY: help run build release test unit gateway faults secrets kill9 upgrade service sdk-test replay lint authz bench loadtest simulate races deny fuzz system python node clean
+.PHONY: help run build release test unit gateway faults secrets kill9 upgrade soak service sdk-test replay lint authz bench loadtest simulate races deny sbom unused reproducible fuzz system python node clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
@@ -68,6 +68,12 @@ upgrade: system ## 50 reloads and 5 binary upgrades under 100 loops, streams amo
 	  | tee $(TARGET_DIR)/upgrade.log | grep -E '^(test .*FAILED|error|thread .* panicked)' -A 5 || true; \
 	grep -E '^upgrade: [0-9]+ reloads' $(TARGET_DIR)/upgrade.log && grep -q '^test result: ok' $(TARGET_DIR)/upgrade.log
 
+soak: release ## a million requests, half of them streamed: growth and slope of memory (SOAK_REQUESTS=100000)
+	@mkdir -p $(TARGET_DIR)
+	@set -o pipefail; SOAK_REQUESTS=$(or $(SOAK_REQUESTS),1000000) SOAK_BINARY=$(RELEASE) $(CARGO) test --locked -j$(JOBS) --test gateway -- soak:: --nocapture 2>&1 \
+	  | tee $(TARGET_DIR)/soak.log | grep -E '^(test .*FAILED|error|thread .* panicked)' -A 5 || true; \
+	grep -E '^soak: [0-9]+ requests' $(TARGET_DIR)/soak.log && grep -q '^test result: ok' $(TARGET_DIR)/soak.log
+
 service: ## the sandbox of systemd/portolan.service (needs systemd-analyze): exposure 1.5 at most
 	@told=$$(systemd-analyze security --offline=true --threshold=15 systemd/portolan.service); bad=$$?; \
 	echo "service: $$(echo "$$told" | sed -n 's/.*Overall exposure level for [^:]*: \([0-9.]*\).*/exposure \1 of 1.5/p')"; exit $$bad
@@ -114,6 +120,19 @@ races: system ## many callers at once against limits and budgets: rate, places k
 deny: ## licences, advisories and bans (installs cargo-deny)
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny check
+
+sbom: ## what the binary is made of, as CycloneDX (installs cargo-cyclonedx): target/portolan.cdx.json
+	command -v cargo-cyclonedx >/dev/null || $(CARGO) install --locked cargo-cyclonedx
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(CARGO) cyclonedx --format json --spec-version 1.5 --no-build-deps --override-filename portolan.cdx
+	@mkdir -p $(TARGET_DIR) && mv portolan.cdx.json $(TARGET_DIR)/ && \
+	echo "sbom: $$(grep -c '"purl"' $(TARGET_DIR)/portolan.cdx.json) components in $(TARGET_DIR)/portolan.cdx.json"
+
+unused: ## dependencies that nothing uses (installs cargo-machete)
+	command -v cargo-machete >/dev/null || $(CARGO) install --locked cargo-machete
+	$(CARGO) machete --skip-target-dir
+
+reproducible: system ## two release builds in two places: the same bytes
+	JOBS=$(JOBS) .ci/reproducible
 
 system: ## system packages the build needs
 	@if ! command -v cmake >/dev/null; then \

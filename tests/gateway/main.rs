@@ -89,6 +89,8 @@ mod sandbox;
 #[cfg(test)]
 mod shadow;
 #[cfg(test)]
+mod soak;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod tenancy;
