@@ -48,6 +48,7 @@ fn attempt(n: u64) -> (Intent<'static>, Settlement<'static>) {
         dialect: "openai_chat".into(),
         route: "weighted".into(),
         rates: r#"{"input":1250000000,"output":10000000000,"cached":125000000}"#.into(),
+        charge: None,
     };
     let usage = Usage { input: 812, output: 344, cached: 512, reasoning: 128, ..Usage::default() };
     let settlement = Settlement {

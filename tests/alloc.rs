@@ -59,6 +59,7 @@ fn terms(include_usage: bool) -> Terms {
     Terms {
         snapshot,
         target,
+        charge: None,
         inbound: openai_chat::DIALECT.inbound.unwrap(),
         outbound: openai_chat::DIALECT.outbound.unwrap(),
         origin: Origin(openai_chat::DIALECT.name),

@@ -18,6 +18,7 @@ pub struct Answer {
 }
 
 pub const JSON: &str = "application/json";
+pub const HTML: &str = "text/html; charset=utf-8";
 
 impl Answer {
     /// # Errors
@@ -141,6 +142,8 @@ impl From<Error> for Refused {
             Error::SecretTaken => Refused::new(409, "secret_taken", message),
             Error::TooManySecrets => Refused::new(409, "too_many_secrets", message),
             Error::LastOwner => Refused::new(409, "last_owner", message),
+            Error::Paid => Refused::new(409, "id_used", message),
+            Error::Balance => Refused::new(422, "invalid", message),
         }
     }
 }

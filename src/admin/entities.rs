@@ -260,6 +260,12 @@ pub fn delete(desk: &Desk, asked: &Asked<'_>) -> Result<Answer, Refused> {
                 format!("the key `{}` of the configuration file belongs to it: change it there first", key.id);
             return Err(Refused::new(409, "in_use", message));
         }
+        let rules = found.document.rules();
+        if asked.caller.rights.team.is_some() && (rules.price_group.is_some() || rules.prepaid.is_some()) {
+            // Made anew it would have neither.
+            let message = "it says what is charged, or is paid beforehand: who has rights for everything deletes it";
+            return Err(Refused::forbidden_field(message));
+        }
         match desk.write(&Change::Delete { kind, id, version: wanted.unwrap_or(now) }, asked) {
             Err(refused) if refused.status == 412 && wanted.is_none() && attempt < TRIES => {}
             Err(refused) => return Err(refused),
@@ -398,7 +404,11 @@ pub fn secrets(desk: &Desk, key: &str, now: u64) -> Result<Vec<Secret>, Error> {
     Ok(all.collect())
 }
 
-fn kind(asked: &Asked<'_>) -> Result<Kind, Refused> {
+/// What kind of entity a route is about.
+///
+/// # Errors
+/// It is about none, which is our fault.
+pub fn kind(asked: &Asked<'_>) -> Result<Kind, Refused> {
     asked.route.kind.ok_or_else(|| Refused::bug("a route of no kind of entity"))
 }
 

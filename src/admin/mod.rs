@@ -10,6 +10,7 @@ mod desk;
 mod entities;
 mod gate;
 mod keys;
+mod money;
 mod openapi;
 pub mod secret;
 mod status;
@@ -18,17 +19,19 @@ mod tokens;
 mod usage;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
+use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
-use answer::{Answer, JSON, Refused};
+use answer::{Answer, HTML, JSON, Refused};
 use desk::{Asked, Desk};
 use gate::{Caller, Gate, Shown};
 use table::{Access, Door, Route, Run};
@@ -38,6 +41,7 @@ use crate::policy::Moment;
 use crate::policy::role::{Denied, Reach, Rights, Role};
 use crate::store::directory::Follower;
 use crate::store::ledger::Ledger;
+use crate::store::statement;
 
 /// What this port can show; filled by whoever runs the data plane.
 #[async_trait]
@@ -57,6 +61,14 @@ pub trait View: Send + Sync + 'static {
     async fn administrator(&self, credential: &str) -> Result<Administrator, Denied>;
 }
 
+/// Nothing that is shown here brings anything along (W3C Content Security Policy level 3).
+const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+/// A statement brings its own looks, and no others.
+static PAGE_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let digest = BASE64_STANDARD.encode(Sha256::digest(statement::style()));
+    let policy = format!("{POLICY}; style-src 'sha256-{digest}'");
+    HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static(POLICY))
+});
 /// Largest body.
 const BODY: usize = 1 << 20;
 /// How long a body may take.
@@ -217,6 +229,7 @@ impl ServeHttp for Admin {
             // Nobody reads the rest: the next request would be looked for in it.
             session.set_keepalive(None);
         }
+        let page = done.as_ref().is_ok_and(|answer| answer.content_type == HTML);
         let mut response = match done {
             Ok(answer) => {
                 let mut response = Response::new(answer.body);
@@ -243,7 +256,7 @@ impl ServeHttp for Admin {
         // Nothing here is to be kept, framed or guessed at by a browser.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+        let policy = if page { PAGE_POLICY.clone() } else { HeaderValue::from_static(POLICY) };
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
         if let Ok(id) = HeaderValue::from_str(&request_id) {
             headers.insert("x-portolan-request-id", id);

@@ -26,10 +26,14 @@ pub fn document() -> Value {
     for route in routes() {
         let body = route.body.map(|shape| shape(&mut generator).to_value());
         let good = match route.answers.1 {
-            Content::Json(shape) => Some((JSON, shape(&mut generator).to_value())),
-            Content::Any => Some((JSON, json!({"type": "object"}))),
-            Content::Text => Some(("text/plain", json!({"type": "string"}))),
-            Content::None => None,
+            Content::Json(shape) => vec![(JSON, shape(&mut generator).to_value())],
+            Content::Any => vec![(JSON, json!({"type": "object"}))],
+            Content::Text => vec![("text/plain", json!({"type": "string"}))],
+            Content::Statement => {
+                let text = json!({"type": "string"});
+                vec![(JSON, json!({"type": "object"})), ("text/csv", text.clone()), ("text/html", text)]
+            }
+            Content::None => Vec::new(),
         };
         let operation = operation(route, body, good);
         let path = paths.entry(route.path.clone()).or_insert_with(|| json!({}));
@@ -63,7 +67,7 @@ pub fn document() -> Value {
     })
 }
 
-fn operation(route: &Route, body: Option<Value>, good: Option<(&str, Value)>) -> Value {
+fn operation(route: &Route, body: Option<Value>, good: Vec<(&str, Value)>) -> Value {
     let mut parameters: Vec<Value> = route.parameters.iter().map(parameter).collect();
     if route.path.contains("{id}") {
         let schema =
@@ -78,8 +82,14 @@ fn operation(route: &Route, body: Option<Value>, good: Option<(&str, Value)>) ->
     }
     let mut answers = Map::new();
     let mut shown = json!({"description": "Done."});
-    if let (Some(members), Some((kind, schema))) = (shown.as_object_mut(), good) {
-        members.insert("content".to_owned(), json!({kind: {"schema": schema}}));
+    if let (Some(members), false) = (shown.as_object_mut(), good.is_empty()) {
+        let content: Map<String, Value> =
+            good.into_iter().map(|(kind, schema)| (kind.to_owned(), json!({"schema": schema}))).collect();
+        members.insert("content".to_owned(), content.into());
+    }
+    if route.operation.starts_with("pay_") {
+        // It was paid in before, by this id.
+        answers.insert("200".to_owned(), shown.clone());
     }
     if route.method == "PUT" {
         answers.insert("201".to_owned(), shown.clone());

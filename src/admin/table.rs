@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::answer::{Answer, Refused};
 use super::desk::{Asked, Desk};
-use super::{audit, entities, keys, status, tokens, usage};
+use super::{audit, entities, keys, money, status, tokens, usage};
 use crate::policy::role::{Reach, Role};
 use crate::policy::tenancy::Kind;
 
@@ -73,6 +73,8 @@ pub enum Content {
     /// JSON that says what it is.
     Any,
     Text,
+    /// As the parameter `format` says.
+    Statement,
     None,
 }
 
@@ -133,6 +135,14 @@ const OF_USAGE: &[Parameter] = &[
     text("project", "Only this project's."),
     text("team", "Only this team's."),
     text("model", "Only this model's."),
+];
+
+const OF_STATEMENT: &[Parameter] = &[
+    text("month", "Such as 2026-11. Default: this one."),
+    text("from", "Instead of a month: from this moment on, RFC 3339, a date, or Unix milliseconds."),
+    text("to", "Up to this moment, which is not included."),
+    text("time_zone", "Whose days they are: Europe/Berlin. Default: UTC."),
+    text("format", "json, csv or html. Default: json."),
 ];
 
 static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
@@ -336,6 +346,44 @@ fn entities(kind: Kind, all: &mut Vec<Route>) {
                 format!("{} a {name}.", if kind == Kind::Key { "Revokes, for good," } else { "Deletes" }),
                 may,
                 Run::Store(entities::delete),
+            )
+        },
+    ]);
+    all.extend([
+        Route {
+            parameters: OF_LOG,
+            answers: (200, Content::Json(of::<money::Balance>)),
+            ..route(
+                "GET",
+                &format!("{each}/balance"),
+                &format!("show_{name}_balance"),
+                format!("What was paid in for a {name}, and what is left."),
+                sees,
+                Run::Store(money::show),
+            )
+        },
+        Route {
+            body: Some(of::<money::New>),
+            answers: (201, Content::Json(of::<money::Payment>)),
+            ..route(
+                "POST",
+                &format!("{each}/balance"),
+                &format!("pay_{name}"),
+                format!("Pays in for a {name}, or puts that right; the same `id` pays once."),
+                Access::Least(Role::Billing, Reach::Whole),
+                Run::Store(money::pay),
+            )
+        },
+        Route {
+            parameters: OF_STATEMENT,
+            answers: (200, Content::Statement),
+            ..route(
+                "GET",
+                &format!("{each}/statement"),
+                &format!("show_{name}_statement"),
+                format!("What a {name} was charged, by day and model, with what was paid in."),
+                sees,
+                Run::Store(money::statement),
             )
         },
     ]);

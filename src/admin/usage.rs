@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::answer::{Answer, Refused};
 use super::desk::{Asked, Desk};
 use crate::store::ledger::{self, GroupBy};
-use crate::store::usage;
+use crate::store::usage::{self, Eyes};
 
 /// How long is waited for what was metered a moment ago.
 const FRESH: Duration = Duration::from_secs(1);
@@ -23,7 +23,9 @@ pub fn show(desk: &Desk, asked: &Asked<'_>) -> Result<Answer, Refused> {
     match desk.ledger.report(&query) {
         Ok(report) => {
             let currencies = &desk.directory.snapshot().currencies;
-            Ok(Answer::raw(200, usage::json(&report, &query, currencies, asked.now.unix_ms)))
+            // A team may be a customer's.
+            let eyes = if asked.caller.rights.team.is_some() { Eyes::Customer } else { Eyes::Operator };
+            Ok(Answer::raw(200, usage::json(&report, &query, currencies, eyes, asked.now.unix_ms)))
         }
         Err(error @ ledger::Error::TooWide) => Err(Refused::new(400, "bad_request", error.to_string())),
         Err(error) => {

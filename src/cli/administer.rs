@@ -325,7 +325,8 @@ fn verify(config: &Path, head: Option<&str>, json: bool, screen: &mut Screen<'_>
     Ok(if flaws.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn one(kind: Kind, id: &str) -> String {
+/// The path of an entity.
+pub fn one(kind: Kind, id: &str) -> String {
     format!("/admin/v1/{}s/{}", kind.name(), quoted(id))
 }
 
@@ -377,10 +378,13 @@ fn written(fields: &Fields, screen: &mut Screen<'_>) -> io::Result<Option<Map<St
     Ok(Some(body))
 }
 
-type Show = fn(&Value, &mut dyn Write) -> io::Result<()>;
+pub type Show = fn(&Value, &mut dyn Write) -> io::Result<()>;
 
 /// Asks, and tells what came of it.
-fn tell(
+///
+/// # Errors
+/// It cannot be told.
+pub fn tell(
     at: &Where,
     screen: &mut Screen<'_>,
     method: &str,
@@ -469,8 +473,16 @@ fn entity(value: &Value, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn rows(value: &Value, columns: &[&str], out: &mut dyn Write) -> io::Result<()> {
+    rows_of(value, "data", columns, out)
+}
+
+/// A table of a member.
+///
+/// # Errors
+/// It cannot be written.
+pub fn rows_of(value: &Value, member: &str, columns: &[&str], out: &mut dyn Write) -> io::Result<()> {
     let all: Vec<Vec<String>> = value
-        .get("data")
+        .get(member)
         .and_then(Value::as_array)
         .into_iter()
         .flatten()

@@ -14,6 +14,7 @@ use crate::policy::tenancy::Kind;
 mod admin_token;
 pub mod administer;
 mod api;
+mod balance;
 pub mod catalog;
 pub mod check;
 mod greeting;
@@ -106,6 +107,11 @@ pub enum Command {
     /// What teams belong to.
     #[command(subcommand)]
     Organisations(administer::Levels),
+    /// What customers paid in.
+    #[command(subcommand)]
+    Balance(balance::Balance),
+    /// Draw what a customer was charged, by day and model.
+    Statement(balance::Asked),
     /// Administrators' tokens.
     #[command(subcommand)]
     Tokens(administer::Tokens),
@@ -150,6 +156,8 @@ pub fn main() -> ExitCode {
         Command::Organisations(command) => {
             administer::levels(Kind::Organisation, &command, &mut screen(&mut out, &mut err))
         }
+        Command::Balance(command) => balance::balance(&command, &mut screen(&mut out, &mut err)),
+        Command::Statement(asked) => balance::statement(&asked, &mut out, &mut err),
         Command::Tokens(command) => administer::tokens(&command, &mut screen(&mut out, &mut err)),
         Command::Audit(command) => administer::audit(&command, &mut screen(&mut out, &mut err)),
     };

@@ -126,12 +126,8 @@ fn heartbeat(beat: &Beat, now: Moment, o: &mut Object<'_>) {
     o.number("good", beats.good);
     o.number("bad", beats.bad);
     o.number("today", today.calls);
-    value(o.value("today_usd"), today.nano);
-}
-
-/// An amount as a JSON number.
-fn value(out: &mut Vec<u8>, nano: u64) {
-    out.extend_from_slice(cost_decimal(nano).as_bytes());
+    // As text: a program that reads a number may make a float of it, and so would ours that shows it.
+    o.string("today_usd", &cost_decimal(today.nano));
 }
 
 fn gate(gate: Gate, now: u64, o: &mut Object<'_>) {

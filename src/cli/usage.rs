@@ -9,7 +9,7 @@ use clap::Args;
 use super::load;
 use crate::policy::price;
 use crate::store::ledger::{GroupBy, Ledger, Query, UsageRow};
-use crate::store::usage::{self, Mistake, Parameters};
+use crate::store::usage::{self, Eyes, Mistake, Parameters};
 
 /// What was asked for on the command line.
 #[derive(Debug, Default, Args)]
@@ -96,7 +96,7 @@ pub fn run(
     };
     if as_json {
         let now = super::now();
-        out.write_all(&usage::json(&report, &query, &snapshot.currencies, now))?;
+        out.write_all(&usage::json(&report, &query, &snapshot.currencies, Eyes::Operator, now))?;
         writeln!(out)?;
     } else {
         table(&report.rows, &query, out)?;
@@ -111,8 +111,8 @@ fn table(rows: &[UsageRow], query: &Query, out: &mut dyn Write) -> io::Result<()
     }
     writeln!(
         out,
-        "{:>10}{:>10}{:>8}{:>12}{:>12}{:>12}{:>16}",
-        "requests", "attempts", "errors", "input", "output", "cached", "cost_usd"
+        "{:>10}{:>10}{:>8}{:>12}{:>12}{:>12}{:>16}{:>16}",
+        "requests", "attempts", "errors", "input", "output", "cached", "cost_usd", "charge_usd"
     )?;
     for row in rows {
         for (_, value) in &row.group {
@@ -120,14 +120,15 @@ fn table(rows: &[UsageRow], query: &Query, out: &mut dyn Write) -> io::Result<()
         }
         writeln!(
             out,
-            "{:>10}{:>10}{:>8}{:>12}{:>12}{:>12}{:>16}",
+            "{:>10}{:>10}{:>8}{:>12}{:>12}{:>12}{:>16}{:>16}",
             row.requests,
             row.attempts,
             row.errors,
             row.input,
             row.output,
             row.cached,
-            price::cost_decimal(row.cost)
+            price::cost_decimal(row.cost),
+            price::cost_decimal(row.charge)
         )?;
     }
     Ok(())

@@ -10,9 +10,9 @@ use super::file;
 use super::problem::Route;
 use super::snapshot::{Currency, Webhook, WebhookForm};
 use super::value::zone;
-use crate::policy::budget::{Budget, Degrade, Level, Period, Spendings, Window};
+use crate::policy::budget::{Budget, Degrade, Level, Period, Prepaid, Spendings, Window};
 use crate::policy::limit::States;
-use crate::policy::price::{Nano, cost_decimal};
+use crate::policy::price::{Nano, PriceGroup, cost_decimal};
 use crate::provider::{Node, Secret};
 
 /// Parts that are told of where nothing is written.
@@ -21,6 +21,8 @@ const ALERTS: [u32; 3] = [50, 80, 100];
 const MOST: usize = 8;
 /// Most parts of one budget that are told of.
 const MOST_ALERTS: usize = 16;
+/// Longest line that callers are told.
+const LONGEST_TOLD: usize = 256;
 /// Most who are told.
 const MOST_WEBHOOKS: usize = 16;
 /// Millionths of a unit.
@@ -32,6 +34,8 @@ pub struct Ground {
     /// What is spent. Outlives them.
     pub spendings: Arc<Spendings>,
     pub currencies: Vec<Currency>,
+    /// What customers are charged.
+    pub groups: Vec<Arc<PriceGroup>>,
     /// What was taken of limits. Outlives them.
     pub limits: Arc<States>,
 }
@@ -43,6 +47,7 @@ impl Ground {
         kind: &'static str,
         id: &str,
         written: impl Iterator<Item = &'f file::Budget>,
+        prepaid: Option<&file::Prepaid>,
     ) -> Box<[Budget]> {
         let level = Level { kind, id: id.to_owned() };
         let mut made: Vec<(String, Budget)> = written
@@ -51,6 +56,10 @@ impl Ground {
                 Some((budget.spending.name(), budget))
             })
             .collect();
+        made.extend(prepaid.map(|written| {
+            let budget = self.prepaid(&level, written);
+            (budget.spending.name(), budget)
+        }));
         made.sort_by(|(one, _), (other, _)| one.cmp(other));
         made.dedup_by(|(one, _), (other, _)| one == other);
         made.into_iter().map(|(_, budget)| budget).collect()
@@ -82,6 +91,7 @@ impl Ground {
             alerts: alerts.into(),
             degrade,
             spending: self.spendings.of(level, &window),
+            prepaid: None,
         })
     }
 
@@ -96,8 +106,34 @@ impl Ground {
         made.collect()
     }
 
+    /// What was paid in for a level, as a budget of what its calls are charged.
+    fn prepaid(&self, level: &Level, written: &file::Prepaid) -> Budget {
+        let window = Window { period: Period::Prepaid, zone: jiff::tz::TimeZone::UTC, zone_name: "UTC".to_owned() };
+        let mut low: Vec<Nano> = written.low.iter().map(|amount| amount.0).collect();
+        low.sort_unstable_by(|one, other| other.cmp(one));
+        low.dedup();
+        Budget {
+            limit: 0,
+            written: "prepaid".to_owned(),
+            hard: true,
+            alerts: Arc::default(),
+            degrade: None,
+            spending: self.spendings.of(level, &window),
+            prepaid: Some(Prepaid {
+                paid: self.spendings.paid(level),
+                low: low.into(),
+                top_up: written.top_up.clone(),
+            }),
+        }
+    }
+
+    /// The price group of that name.
+    pub fn group(&self, name: &str) -> Option<&Arc<PriceGroup>> {
+        self.groups.iter().find(|group| group.name == name)
+    }
+
     /// Nano-dollars of an amount, never more than it is worth.
-    fn dollars(&self, amount: Nano, code: &str) -> Option<Nano> {
+    pub fn dollars(&self, amount: Nano, code: &str) -> Option<Nano> {
         if code == "usd" {
             return Some(amount);
         }
@@ -215,6 +251,16 @@ impl Build<'_> {
                 self.wrong(&route, "another budget here has the same period and zone: keep one");
             }
             seen.push(window);
+        }
+    }
+
+    /// What was paid in for a level, checked.
+    pub(super) fn prepaid(&mut self, written: &file::Prepaid, route: &Route) {
+        if written.low.len() > MOST_ALERTS {
+            self.wrong(&route.key("low"), format!("{MOST_ALERTS} of them at most"));
+        }
+        if written.top_up.as_ref().is_some_and(|told| told.len() > LONGEST_TOLD || told.contains(char::is_control)) {
+            self.wrong(&route.key("top_up"), format!("write an address, or a line of up to {LONGEST_TOLD} bytes"));
         }
     }
 

@@ -106,6 +106,8 @@ impl Build<'_> {
         let rules = self.rulebook(&file.rules, None, &Route::default().key("rules"));
         let zone = self.zone(file.routing.time_zone.as_deref(), &Route::default().key("routing").key("time_zone"));
         self.estimates = file.unpriced == Some(file::Unpriced::Estimate);
+        let price_groups = self.price_groups(&file);
+        self.ground.groups = price_groups.clone();
         let models = self.models(&file, &accounts, timeouts, &mut index);
         self.led_to(&file, &accounts, &index);
         let classes = self.classes(file.classes.as_ref());
@@ -114,8 +116,12 @@ impl Build<'_> {
             || models.values().any(|model| !model.rulebook.is_empty())
             || classes.as_ref().is_some_and(|classes| classes.shadow);
         let currencies = self.currencies(&file.currencies);
-        self.ground =
-            Ground { spendings: self.live.spendings(), currencies: currencies.clone(), limits: self.live.limits() };
+        self.ground = Ground {
+            spendings: self.live.spendings(),
+            currencies: currencies.clone(),
+            groups: price_groups.clone(),
+            limits: self.live.limits(),
+        };
         let webhooks = self.webhooks(&file.alerts);
         let tenants = self.tenants(&file);
         let keys = self.keys(&file, &tenants, &mut index);
@@ -178,6 +184,8 @@ impl Build<'_> {
                 calls: file.response.read_on.calls.unwrap_or(64),
             }),
             currencies,
+            price_groups,
+            statements: file.statements,
             webhooks,
             unpriced: match file.unpriced {
                 None => Unpriced::Judged,

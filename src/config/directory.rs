@@ -18,6 +18,7 @@ use super::file::{self, Tenancy};
 use super::snapshot::{Key, Snapshot};
 use super::tenancy::Tenants;
 use super::value::Moment;
+use crate::policy::budget::{Balance, Level};
 use crate::policy::role::Rights;
 use crate::policy::tenancy::Kind;
 
@@ -156,7 +157,16 @@ impl Directory {
         let levels = self.lock();
         let administrators = if anew { HashMap::new() } else { (**self.administrators.load()).clone() };
         let fresh = anew.then(|| (Keys::default(), BTreeMap::new()));
-        Edit { directory: self, levels, fresh, administrators, administrators_changed: anew, levels_changed: anew }
+        Edit {
+            directory: self,
+            levels,
+            anew,
+            fresh,
+            administrators,
+            administrators_changed: anew,
+            levels_changed: anew,
+            paid: Vec::new(),
+        }
     }
 
     fn stand(&self, snapshot: Arc<Snapshot>, levels: &Levels) {
@@ -173,11 +183,13 @@ impl Directory {
 pub struct Edit<'d> {
     directory: &'d Directory,
     levels: MutexGuard<'d, Levels>,
+    anew: bool,
     /// Instead of what there is.
     fresh: Option<(Keys, Levels)>,
     administrators: HashMap<[u8; 32], Arc<Administrator>>,
     administrators_changed: bool,
     levels_changed: bool,
+    paid: Vec<(Level, Balance)>,
 }
 
 impl Edit<'_> {
@@ -204,6 +216,11 @@ impl Edit<'_> {
         }
     }
 
+    /// What was paid in for a level.
+    pub fn paid(&mut self, kind: Kind, id: &str, balance: Balance) {
+        self.paid.push((Level { kind: kind.name(), id: id.to_owned() }, balance));
+    }
+
     /// An administrator's token; `None`: there is none.
     pub fn administrator(&mut self, digest: [u8; 32], who: Option<Administrator>) {
         self.administrators_changed = true;
@@ -218,6 +235,9 @@ impl Edit<'_> {
             *self.levels = levels;
             keys
         });
+        // What was paid in outlives every snapshot.
+        let standing = self.directory.standing.load();
+        standing.snapshot.tenants.ground().spendings.pay(std::mem::take(&mut self.paid), self.anew);
         // Levels before keys: no key is made against levels older than itself.
         if self.levels_changed {
             self.directory.stand(self.directory.snapshot(), &self.levels);

@@ -271,6 +271,13 @@ impl Document {
         if self.rules().tier != before.and_then(|before| before.rules().tier) {
             return Some("tier");
         }
+        let price = |document: &Document| {
+            let rules = document.rules();
+            (rules.price_group.map(str::to_owned), rules.prepaid.cloned())
+        };
+        if price(self) != before.map(price).unwrap_or_default() {
+            return Some("price_group and prepaid");
+        }
         (weight(self) != before.and_then(weight)).then_some("weight")
     }
 

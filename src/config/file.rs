@@ -11,6 +11,7 @@ mod health;
 mod issuers;
 mod ledger;
 mod limits;
+mod resale;
 mod routing;
 mod rules;
 mod tenancy;
@@ -22,6 +23,7 @@ pub use health::{Heartbeat, Question, When};
 pub use issuers::{Administrators, ClaimNames, GivenRole, Introspection, Issuer, Role, SignedBy};
 pub use ledger::Ledger;
 pub use limits::{CallLimit, CallLimits, Elastic, LimitBy, LimitOf, LimitPer, ShortLimits};
+pub use resale::{Prepaid, PriceGroup, Statements, Tariff};
 pub use routing::{Balanced, By, Queue, Quota, Routing, Split, Strategy};
 pub use rules::{KeyTier, Priority, Rule, Set};
 pub use tenancy::{Callers, Function, Key, LevelRules, Organisation, Project, Team, Tenancy, User};
@@ -106,6 +108,11 @@ pub struct File {
     /// What becomes of calls to a target whose price nobody knows. Default: they are refused where a hard budget would have to
     /// pay for them, and served and flagged otherwise.
     pub unpriced: Option<Unpriced>,
+    /// What customers are charged, by a name of your choice, for organisations, teams, projects, users and keys.
+    #[schemars(extend("propertyNames" = {"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}))]
+    pub price_groups: BTreeMap<String, PriceGroup>,
+    /// What customers are sent.
+    pub statements: Statements,
     /// Units of other currencies for one US dollar, by code: each adds cost_<code> to answers.
     pub currencies: BTreeMap<String, Decimal>,
     pub response: Response,

@@ -17,7 +17,7 @@ use crate::wire::yaml::{self, Node, Value};
 
 mod auth;
 mod beside;
-mod budgets;
+pub mod budgets;
 mod build;
 mod classes;
 pub mod directory;
@@ -31,6 +31,7 @@ mod prices;
 pub mod problem;
 mod providers;
 mod quirks;
+mod resale;
 mod routing;
 mod rules;
 pub mod schema;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use crate::dialect::Abilities;
-use crate::policy::price::Price;
+use crate::policy::price::{Charges, Price};
 use crate::policy::route::{Rules, Shares};
 use crate::provider::{Provider, Target, Timeouts};
 use crate::wire::yaml::{Node, Value};
@@ -48,6 +48,7 @@ impl Build<'_> {
                 let shares = Shares::new(targets.iter().map(|target| target.target.weight));
                 let lacks = targets.iter().fold(Lacks::default(), |all, one| all.or(Lacks::of(&one.target.abilities)));
                 let model = Model {
+                    charges: targets.iter().map(|_| Charges::of(self.ground.groups.len())).collect(),
                     said: HeaderValue::from_str(name).ok(),
                     name: name.clone(),
                     targets,
@@ -206,6 +207,7 @@ impl Build<'_> {
             name: name.to_owned(),
             said: HeaderValue::from_str(name).ok(),
             targets: vec![Arc::clone(target)],
+            charges: [Charges::of(self.ground.groups.len())].into(),
             shares: Shares::new([1].into_iter()),
             lacks: Lacks::of(&target.target.abilities),
             rules: Rules::default(),

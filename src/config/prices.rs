@@ -14,7 +14,7 @@ use super::value::Decimal;
 use super::{Listed, Texts};
 use crate::dialect::Abilities;
 use crate::policy::auth::fits;
-use crate::policy::price::{self, Price, Rates, cost_decimal, scaled};
+use crate::policy::price::{self, Price, Rates};
 use crate::provider::catalog::Catalog;
 use crate::provider::{Provider, presets};
 use crate::wire::yaml::Node;
@@ -129,7 +129,7 @@ impl Build<'_> {
         let Some(terms) = self.pricing.terms.get(&provider.id) else { return (abilities, listed) };
         let agreed = terms.prices.iter().find(|(pattern, _)| fits(pattern, model)).map(|(_, price)| price.clone());
         let listed = listed.map(|price| match terms.factor.filter(|factor| *factor != ONE) {
-            Some(factor) => factored(price, factor),
+            Some(factor) => price.times(factor),
             None => price,
         });
         (abilities, agreed.or(listed))
@@ -200,26 +200,5 @@ impl Build<'_> {
             tiers.push((tier.above, rates));
         }
         Price { rates, tiers, version: FROM_FILE.to_owned() }
-    }
-}
-
-/// A list price, as far as it is paid.
-fn factored(price: Price, factor: u64) -> Price {
-    let paid = |rates: &Rates| Rates {
-        input: scaled(rates.input, factor),
-        output: scaled(rates.output, factor),
-        cached: scaled(rates.cached, factor),
-        cache_write: scaled(rates.cache_write, factor),
-        cache_write_1h: scaled(rates.cache_write_1h, factor),
-        audio_input: scaled(rates.audio_input, factor),
-        audio_output: scaled(rates.audio_output, factor),
-        reasoning: scaled(rates.reasoning, factor),
-        request: scaled(rates.request, factor),
-        search: scaled(rates.search, factor),
-    };
-    Price {
-        rates: paid(&price.rates),
-        tiers: price.tiers.iter().map(|(above, rates)| (*above, paid(rates))).collect(),
-        version: format!("{} x {}", price.version, cost_decimal(factor)),
     }
 }

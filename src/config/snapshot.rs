@@ -21,7 +21,7 @@ use crate::dialect::Abilities;
 use crate::policy::budget::Budget;
 use crate::policy::classes::Classes;
 use crate::policy::coalesce::Coalesce;
-use crate::policy::price::Price;
+use crate::policy::price::{Charge, Charges, Price, PriceGroup};
 use crate::policy::queue::Urgency;
 use crate::policy::route::affinity::By;
 use crate::policy::route::heartbeat::{Heartbeat, Pulse};
@@ -70,6 +70,10 @@ pub struct Snapshot {
     pub read_on: Option<ReadOn>,
     pub currencies: Vec<Currency>,
     pub unpriced: Unpriced,
+    /// What customers are charged; a key has its own by itself.
+    pub price_groups: Vec<Arc<PriceGroup>>,
+    /// What stands on their statements.
+    pub statements: file::Statements,
     /// Who is told when parts of budgets are spent.
     pub webhooks: Arc<[Webhook]>,
     pub log: Log,
@@ -367,6 +371,8 @@ pub struct Model {
     pub said: Option<HeaderValue>,
     /// Empty where rules lead each call to another model.
     pub targets: Vec<Arc<PricedTarget>>,
+    /// What each price group is charged for each of them.
+    pub charges: Box<[Charges]>,
     /// Their weights.
     pub shares: Shares,
     /// What some of them are known to lack.
@@ -397,6 +403,25 @@ pub struct Model {
     pub strict: bool,
     /// Overrides of the providers' own. Only `total` is of use here; for an attempt see [`PricedTarget::timeouts`].
     pub timeouts: Option<Timeouts>,
+}
+
+impl Model {
+    /// What a price group is charged for its calls at a target; `None`: nobody knows.
+    pub fn charge(
+        &self,
+        snapshot: &Snapshot,
+        group: &Arc<PriceGroup>,
+        target: &Arc<PricedTarget>,
+    ) -> Option<Arc<Charge>> {
+        let make = || group.charge(&self.name, &target.target.id, target.price.as_ref());
+        // A stored key may be of the snapshot before: its group has another's place then.
+        let known = snapshot.price_groups.get(group.place).is_some_and(|own| Arc::ptr_eq(own, group));
+        let place = self.targets.iter().position(|own| Arc::ptr_eq(own, target));
+        match place.and_then(|place| self.charges.get(place)).filter(|_| known) {
+            Some(charges) => charges.get(group, make),
+            None => make().map(Arc::new),
+        }
+    }
 }
 
 /// A target with what it costs.
@@ -549,6 +574,10 @@ pub struct Key {
     pub limited: bool,
     /// Some level of it has a budget.
     pub budgeted: bool,
+    /// Some level of it has only what was paid in: what nobody knows the price of cannot be paid for from that.
+    pub prepaid: bool,
+    /// By which its calls are charged: of the nearest level that says; `None`: what they cost.
+    pub group: Option<Arc<PriceGroup>>,
     /// Some level of it, or its tier, says where its calls may be served.
     pub bound: bool,
 }

@@ -14,6 +14,7 @@ use super::problem::{Route, did_you_mean};
 use super::providers::is_id;
 use super::snapshot::Key;
 use super::{routing, rules};
+use crate::policy::price::PriceGroup;
 use crate::policy::tenancy::{self, Functions, Kind, Level, Network};
 
 /// Most tags, and most members of metadata, of one level.
@@ -47,6 +48,8 @@ struct Branch {
     organisation: Option<String>,
     /// The nearest that is written.
     tier: Option<String>,
+    /// Likewise.
+    group: Option<Arc<PriceGroup>>,
     tags: BTreeMap<String, String>,
 }
 
@@ -140,7 +143,8 @@ impl Tenants {
         &self.tiers
     }
 
-    pub(super) fn ground(&self) -> &Ground {
+    /// What limits and budgets are made with.
+    pub fn ground(&self) -> &Ground {
         &self.ground
     }
 
@@ -195,6 +199,8 @@ impl Tenants {
             guarded: branch.levels.iter().any(|level| level.functions != Functions::ANY || !level.addresses.is_empty()),
             limited: branch.levels.iter().any(|level| !level.limits.is_empty()),
             budgeted: branch.levels.iter().any(|level| !level.budgets.is_empty()),
+            prepaid: branch.levels.iter().any(|level| level.budgets.iter().any(|budget| budget.prepaid.is_some())),
+            group: branch.group,
             bound: !regions.is_empty() || branch.levels.iter().any(|level| !level.regions.is_empty()),
             regions,
             levels: branch.levels.into(),
@@ -205,6 +211,8 @@ impl Tenants {
 impl Branch {
     /// With one more level in front.
     fn under(mut self, kind: Kind, id: &str, rules: &LevelRules<'_>, ground: &Ground) -> Branch {
+        // What a group that is gone would charge is not known: better nobody gets through than for too little.
+        let group = rules.price_group.map(|name| ground.group(name));
         let level = Level {
             models: rules.models.map(<[String]>::to_vec),
             functions: rules.functions.map_or(Functions::ANY, |all| all.iter().copied().map(function).collect()),
@@ -212,14 +220,17 @@ impl Branch {
             attributes: rules.attributes.to_vec(),
             addresses: rules.addresses.iter().filter_map(|text| Network::parse(text)).collect(),
             limits: limits(rules.limits, &format!("{}:{id}", kind.name()), &ground.limits),
-            budgets: ground.budgets(kind.name(), id, rules.budget.into_iter().chain(rules.budgets)),
-            disabled: rules.disabled,
+            budgets: ground.budgets(kind.name(), id, rules.budget.into_iter().chain(rules.budgets), rules.prepaid),
+            disabled: rules.disabled || group == Some(None),
             expires: rules.expires.map(|moment| moment.0),
             ..Level::new(kind, id)
         };
         self.levels.insert(0, Arc::new(level));
         if let Some(tier) = rules.tier {
             self.tier = Some(tier.to_owned());
+        }
+        if let Some(Some(group)) = group {
+            self.group = Some(group.clone());
         }
         self.tags.extend(rules.tags.iter().map(|(name, value)| (name.clone(), value.clone())));
         self
@@ -340,6 +351,10 @@ impl Build<'_> {
         self.tier(&file.tiers, rules.tier, &route.key("tier"));
         self.call_limits(rules.limits, &route.key("limits"));
         self.budgets(rules.budget, rules.budgets, route);
+        if let Some(prepaid) = rules.prepaid {
+            self.prepaid(prepaid, &route.key("prepaid"));
+        }
+        self.price_group(rules.price_group, &route.key("price_group"));
         self.pairs(rules.tags, (MOST_TAGS, LONGEST_TAG), &route.key("tags"));
         self.pairs(rules.metadata, (MOST_METADATA, LONGEST_METADATA), &route.key("metadata"));
     }

@@ -8,15 +8,15 @@ use bytes::Bytes;
 use super::relay::{Facts, Terms};
 use super::{Call, Candidate, Held, Refusal, Relay, Resume, resume, worst};
 use crate::config::Snapshot;
-use crate::config::snapshot::{Key, PricedTarget};
+use crate::config::snapshot::Key;
 use crate::dialect::words::Teller;
 use crate::dialect::{Dialect, Inbound, To, Unsayable, template};
-use crate::exchange::record::{self, Id, Intent, Settlement};
+use crate::exchange::record::{self, Charged, Id, Intent, Settlement};
 use crate::ir::{Fault, Loss, Losses, Origin, Request, Usage};
 use crate::policy::Moment;
 use crate::policy::budget::Reservation;
 use crate::policy::coalesce::Cost;
-use crate::policy::price::{Extent, Nano};
+use crate::policy::price::{Amount, Charge, Extent, Nano, PriceGroup};
 use crate::policy::ration::Taken;
 use crate::policy::route::Answered;
 use crate::policy::rules::Rule;
@@ -61,8 +61,8 @@ pub struct Attempt {
     pub abandoned: bool,
     /// Its part of what the gateway may spend of its own accord.
     pub taken: Option<Taken>,
-    /// The most that it can cost.
-    reserve: Nano,
+    /// The most that it can cost, and that its caller can be charged.
+    reserve: Amount,
     /// Its part of the budgets of whoever pays for it.
     pub reservation: Option<Reservation>,
     /// Where several calls are told its answer: who pays, and how many they are.
@@ -110,6 +110,8 @@ pub struct Making<'a> {
     pub strict: bool,
     /// Somebody has a budget for it: the most that it can cost is looked for.
     pub bounded: bool,
+    /// By which its caller is charged; `None`: what it costs.
+    pub group: Option<&'a Arc<PriceGroup>>,
     pub request_id: &'a Arc<str>,
     pub number: u32,
     pub id: Id,
@@ -231,9 +233,11 @@ impl Attempt {
         let wished = call.controls.continuation.unwrap_or(candidate.model.retry.continuation);
         let continues = wished && call.stream && !call.count;
         let passes = same_dialect && !call.array && resume.is_none() && (!continues || inbound.takes_over());
+        let charge = making.group.map(|group| candidate.model.charge(snapshot, group, &candidate.target));
         let terms = Terms {
             snapshot: snapshot.clone(),
             target: candidate.target.clone(),
+            charge,
             inbound,
             outbound,
             origin: Origin(provider.dialect.name),
@@ -245,7 +249,7 @@ impl Attempt {
             call: call.clone(),
             now: making.now.unix_ms / 1_000,
         };
-        let reserve = Attempt::worst_case(call, inbound, &candidate.target, &body, making.bounded);
+        let reserve = Attempt::worst_case(call, inbound, &terms, &body, making.bounded);
         Ok(Attempt {
             reserve,
             reservation: None,
@@ -272,12 +276,15 @@ impl Attempt {
     }
 
     /// The most that it can cost where its caller has a budget, and else about so much; 0 where no price is known.
-    pub fn reserve(&self) -> Nano {
+    pub fn reserve(&self) -> Amount {
         self.reserve
     }
 
-    fn worst_case(call: &Call, inbound: &dyn Inbound, target: &PricedTarget, body: &[u8], bounded: bool) -> Nano {
-        let Some(price) = &target.price else { return 0 };
+    fn worst_case(call: &Call, inbound: &dyn Inbound, terms: &Terms, body: &[u8], bounded: bool) -> Amount {
+        let target = &*terms.target;
+        if target.price.is_none() && !matches!(terms.charge, Some(Some(_))) {
+            return Amount::default();
+        }
         let Target { abilities, model, provider, .. } = &target.target;
         let most = if bounded {
             worst::extent(call, inbound, &worst::To { dialect: provider.dialect.name, model, abilities, body })
@@ -285,7 +292,7 @@ impl Attempt {
             let output = call.max_output.or(abilities.max_output).unwrap_or(UNBOUNDED_OUTPUT);
             Extent::any(call.input_estimate, output)
         };
-        price.worst_case(&most)
+        terms.amount(&mut |price| price.worst_case(&most))
     }
 
     /// What the journal is told before dispatch; `dialect` is the caller's, and `rules` led the call there.
@@ -312,7 +319,7 @@ impl Attempt {
             target: Cow::Borrowed(&target.target.id),
             stream: call.stream,
             price_version: target.price.as_ref().map(|price| Cow::Borrowed(&*price.version)).unwrap_or_default(),
-            reserve: self.reserve(),
+            reserve: self.reserve.cost,
             input_estimate: call.input_estimate,
             config_version: Cow::Borrowed(&self.terms.snapshot.version),
             tags: self.tags(key, call),
@@ -323,6 +330,11 @@ impl Attempt {
             dialect: Cow::Borrowed(dialect.name),
             route: self.candidate.why.kept(rules),
             rates: Cow::Borrowed(&target.rates),
+            charge: self.terms.charge.as_ref().map(|charge| {
+                let (version, rates) = charge.as_deref().map_or(("", ""), Charge::said);
+                let (version, rates) = (Cow::Borrowed(version), Cow::Borrowed(rates));
+                Box::new(Charged { reserve: self.reserve.charge, version, rates })
+            }),
         }
     }
 
@@ -399,14 +411,11 @@ impl Attempt {
     /// What the journal is told when the attempt is over.
     pub fn settlement<'a>(&self, outcome: &'a str, served: bool, call: &Call, now: Moment) -> Settlement<'a> {
         let usage = self.usage(call);
-        let price = self.candidate.target.price.as_ref();
-        let cost: Nano = match (usage, price) {
-            (Some((usage, _)), Some(price)) => price.cost(&usage),
-            _ => 0,
-        };
-        let whole = cost;
-        let cost = self.shares.map_or(cost, |(policy, shares)| policy.of_leader(cost, shares));
-        let share = self.shares.filter(|_| cost != whole).map(|(_, shares)| format!("split {shares}").into());
+        let whole = usage.map(|(usage, _)| self.terms.amount(&mut |price| price.cost(&usage))).unwrap_or_default();
+        let part = |whole: Nano| self.shares.map_or(whole, |(policy, shares)| policy.of_leader(whole, shares));
+        let (cost, charge) = (part(whole.cost), part(whole.charge));
+        let divided = cost != whole.cost || charge != whole.charge;
+        let share = self.shares.filter(|_| divided).map(|(_, shares)| format!("split {shares}").into());
         let mut losses = Losses::default();
         self.losses().for_each(|loss| losses.add(loss.how, loss.path.clone()));
         Settlement {
@@ -418,7 +427,8 @@ impl Attempt {
             usage: usage.map(|(usage, _)| usage),
             estimated: usage.is_some_and(|(_, estimated)| estimated),
             cost,
-            unpriced: price.is_none() && usage.is_some(),
+            charge: self.terms.charge.as_ref().map(|_| charge),
+            unpriced: self.terms.unpriced() && usage.is_some(),
             latency_us: now.since(self.started),
             ttft_us: self.first.map_or(0, |first| first.since(self.started)),
             served,

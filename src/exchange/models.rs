@@ -1,7 +1,9 @@
 //! The list of models, limited to what the key may use, in the caller's dialect.
 
+use std::sync::Arc;
+
 use crate::config::Snapshot;
-use crate::config::snapshot::{Key, Model};
+use crate::config::snapshot::{Key, Model, PricedTarget};
 use crate::dialect::{Abilities, Inbound, ListedModel};
 use crate::policy::price::{Rates, cost_decimal};
 
@@ -10,14 +12,14 @@ pub fn list(snapshot: &Snapshot, key: &Key, inbound: &dyn Inbound, out: &mut Vec
     let mut models: Vec<_> = snapshot.models.values().filter(|model| key.may_use(&model.name)).collect();
     models.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     models.dedup_by(|a, b| a.name == b.name);
-    let told: Vec<_> = models.iter().map(|model| Told::of(model)).collect();
+    let told: Vec<_> = models.iter().map(|model| Told::of(snapshot, key, model)).collect();
     let listed: Vec<_> = models.iter().zip(&told).map(|(model, told)| told.listed(model)).collect();
     inbound.models(&listed, false, out);
 }
 
 /// One model.
-pub fn show(model: &Model, inbound: &dyn Inbound, out: &mut Vec<u8>) {
-    inbound.model(&Told::of(model).listed(model), out);
+pub fn show(snapshot: &Snapshot, key: &Key, model: &Model, inbound: &dyn Inbound, out: &mut Vec<u8>) {
+    inbound.model(&Told::of(snapshot, key, model).listed(model), out);
 }
 
 /// What is told of a model beside its name.
@@ -28,8 +30,8 @@ struct Told {
 }
 
 impl Told {
-    fn of(model: &Model) -> Told {
-        Told { owner: owner(model), abilities: abilities(model), prices: prices(model) }
+    fn of(snapshot: &Snapshot, key: &Key, model: &Model) -> Told {
+        Told { owner: owner(model), abilities: abilities(model), prices: prices(snapshot, key, model) }
     }
 
     fn listed<'m>(&'m self, model: &'m Model) -> ListedModel<'m> {
@@ -68,11 +70,13 @@ fn abilities(model: &Model) -> Vec<&'static str> {
     named.map(|(name, _)| *name).collect()
 }
 
-/// The most that each part costs, whichever target serves it; nothing where one of them has no known price.
-fn prices(model: &Model) -> Vec<(&'static str, String)> {
-    let Some(all) = model.targets.iter().map(|target| target.price.as_ref()).collect::<Option<Vec<_>>>() else {
-        return Vec::new();
+/// The most that the key is charged for each part, whichever target serves it; nothing where one of them has no known price.
+fn prices(snapshot: &Snapshot, key: &Key, model: &Model) -> Vec<(&'static str, String)> {
+    let rates = |target: &Arc<PricedTarget>| match &key.group {
+        None => target.price.as_ref().map(|price| price.rates),
+        Some(group) => model.charge(snapshot, group, target).map(|charge| charge.price.rates),
     };
+    let Some(all) = model.targets.iter().map(rates).collect::<Option<Vec<Rates>>>() else { return Vec::new() };
     type Rate = fn(&Rates) -> u64;
     const PARTS: [(&str, Rate); 7] = [
         ("input", |rates| rates.input),
@@ -83,8 +87,7 @@ fn prices(model: &Model) -> Vec<(&'static str, String)> {
         ("reasoning", |rates| rates.reasoning),
         ("each_call", |rates| rates.request),
     ];
-    let parts =
-        PARTS.iter().filter_map(|(name, rate)| Some((*name, all.iter().map(|price| rate(&price.rates)).max()?)));
+    let parts = PARTS.iter().filter_map(|(name, rate)| Some((*name, all.iter().map(rate).max()?)));
     parts
         .filter(|(name, rate)| *name != "each_call" || *rate != 0)
         .map(|(name, rate)| (name, cost_decimal(rate)))

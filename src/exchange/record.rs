@@ -6,10 +6,11 @@
 //! ```text
 //! record     = MARK kind fields          kind: "i" intent, "s" settlement, "n" note (no fields)
 //! intent     = attempt request at number flags reserve input_estimate key project asked model provider target
-//!              price_version config_version tags team organisation user region dialect route rates
+//!              price_version config_version tags team organisation user region dialect route rates [charged]
 //! flags      : 1 stream, 2 there is a project (its text is empty otherwise)
-//! settlement = attempt begun at flags status cost latency_us ttft_us outcome losses [parts] share
-//! flags      : 1 estimated, 2 unpriced, 4 served, 8 there is usage (parts)
+//! charged    = 1 reserve version rates: where the caller is charged otherwise than it costs
+//! settlement = attempt begun at flags status cost latency_us ttft_us outcome losses [parts] share [charge]
+//! flags      : 1 estimated, 2 unpriced, 4 served, 8 there is usage (parts), 16 there is a charge
 //! parts      = mask, then a number for each bit that is set: stated_total, then Usage::parts in their order
 //! id         = 20 bytes of seven bits: the upper and the lower half of the id, ten bytes each, highest bits first
 //! number     = groups of six bits, lowest first, one a byte; all but the last have 0x40 set
@@ -27,7 +28,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use crate::ir::Usage;
-use crate::policy::price::Nano;
+use crate::policy::price::{Amount, Nano};
 use crate::wire::writer;
 
 /// How every record begins. Longer than the eight bytes that a segment puts before a record, so that they cannot hold
@@ -85,6 +86,19 @@ pub struct Intent<'a> {
     /// What a cost is recomputed with: [`Price::stated`](crate::policy::price::Price::stated); empty where the target is
     /// unpriced.
     pub rates: Cow<'a, str>,
+    /// Where the caller has a price group: what it is charged by. It is charged what it costs otherwise.
+    pub charge: Option<Box<Charged<'a>>>,
+}
+
+/// What a caller is charged by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Charged<'a> {
+    /// The most, in nano-dollars: what an orphaned attempt is charged at.
+    pub reserve: Nano,
+    /// Names the group and what its price was made of; empty, like `rates`, where nobody knows what to charge.
+    pub version: Cow<'a, str>,
+    pub rates: Cow<'a, str>,
 }
 
 /// Written when the attempt is over, however it ended.
@@ -105,6 +119,9 @@ pub struct Settlement<'a> {
     pub estimated: bool,
     /// Nano-dollars; 0 with `unpriced` set where no price is known.
     pub cost: Nano,
+    /// What the caller is charged, where that is worked out from other rates.
+    pub charge: Option<Nano>,
+    /// Nobody knows what it costs, or what is to be charged.
     pub unpriced: bool,
     pub latency_us: u64,
     /// To the first content; 0 where there was none.
@@ -187,10 +204,21 @@ impl Intent<'_> {
         text(out, &self.dialect);
         text(out, &self.route);
         text(out, &self.rates);
+        if let Some(charge) = &self.charge {
+            number(out, 1);
+            number(out, charge.reserve);
+            text(out, &charge.version);
+            text(out, &charge.rates);
+        }
     }
 }
 
 impl Settlement<'_> {
+    /// What it cost, and what was charged.
+    pub fn amount(&self) -> Amount {
+        Amount { cost: self.cost, charge: self.charge.unwrap_or(self.cost) }
+    }
+
     /// Appends the record.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.reserve(128);
@@ -199,7 +227,7 @@ impl Settlement<'_> {
         id(out, self.attempt);
         number(out, self.begun);
         number(out, self.at);
-        let flags = [self.estimated, self.unpriced, self.served, self.usage.is_some()];
+        let flags = [self.estimated, self.unpriced, self.served, self.usage.is_some(), self.charge.is_some()];
         number(out, flags.iter().rev().fold(0, |flags, flag| flags << 1 | u64::from(*flag)));
         number(out, u64::from(self.status));
         number(out, self.cost);
@@ -217,8 +245,11 @@ impl Settlement<'_> {
             let counts = parts.iter().map(|(_, count)| *count).filter(|count| *count != 0);
             usage.stated_total.into_iter().chain(counts).for_each(|count| number(out, count));
         }
-        if !self.share.is_empty() {
+        if !self.share.is_empty() || self.charge.is_some() {
             text(out, &self.share);
+        }
+        if let Some(charge) = self.charge {
+            number(out, charge);
         }
     }
 }
@@ -277,7 +308,16 @@ impl<'a> Fields<'a> {
             dialect: self.text()?,
             route: self.text()?,
             rates: self.text()?,
+            charge: self.charged()?,
         })
+    }
+
+    fn charged(&mut self) -> Option<Option<Box<Charged<'a>>>> {
+        if self.number()? == 0 {
+            return Some(None);
+        }
+        let charged = Charged { reserve: self.number()?, version: self.text()?, rates: self.text()? };
+        Some(Some(Box::new(charged)))
     }
 
     fn settlement(&mut self) -> Option<Settlement<'a>> {
@@ -297,6 +337,7 @@ impl<'a> Fields<'a> {
             losses: self.text()?,
             usage: if flags & 8 != 0 { Some(self.usage()?) } else { None },
             share: self.text()?,
+            charge: if flags & 16 != 0 { Some(self.number()?) } else { None },
         })
     }
 
@@ -423,6 +464,7 @@ mod tests {
             dialect: "d".into(),
             route: "r".into(),
             rates: r#"{"input":1}"#.into(),
+            charge: Some(Box::new(Charged { reserve: 3, version: "g: v".into(), rates: "{}".into() })),
         }
     }
 
@@ -451,6 +493,7 @@ mod tests {
             usage: Some(usage),
             estimated: true,
             cost: 13,
+            charge: Some(16),
             unpriced: false,
             latency_us: 14,
             ttft_us: 15,
@@ -468,14 +511,14 @@ mod tests {
             b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01",
             b"\x40\x01\x02\x03\x7f\x7f\x7f\x7f\x7f\x7f\x7f\x7f\x7f\x7f\x0f\x3f",
             b"\x01k\0\x01a\x02\xc3\xa9\x01p\x03p/m\x01v\x01c\x09{\"n\":\"v\"}",
-            b"\x01t\x01o\x01u\x02eu\x01d\x01r\x0b{\"input\":1}",
+            b"\x01t\x01o\x01u\x02eu\x01d\x01r\x0b{\"input\":1}\x01\x03\x04g: v\x02{}",
         ];
         assert_eq!(written(|out| some_intent().write(out)), intent.concat());
         let settlement = [
             b"\xffportolans".as_slice(),
             b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x02",
-            b"\x40\x01\x41\x01\x0d\x48\x03\x0d\x0e\x0f\x02ok\x0cdropped:seed",
-            b"\x7f\x7f\x01\0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x07split 2",
+            b"\x40\x01\x41\x01\x1d\x48\x03\x0d\x0e\x0f\x02ok\x0cdropped:seed",
+            b"\x7f\x7f\x01\0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x07split 2\x10",
         ];
         assert_eq!(written(|out| some_settlement().write(out)), settlement.concat());
     }
@@ -486,8 +529,13 @@ mod tests {
         newer.extend_from_slice(b"\x03new");
         assert_eq!(Record::read(&newer), Some(Record::Settlement(some_settlement())));
         let whole = written(|out| some_intent().write(out));
+        // As it was before callers were charged by groups.
+        let older = whole.strip_suffix(b"\x01\x03\x04g: v\x02{}").unwrap();
+        let less = Intent { charge: None, ..some_intent() };
+        assert_eq!(Record::read(older), Some(Record::Intent(less.clone())));
+        assert_eq!(written(|out| less.write(out)), older, "nothing is written of no charge");
         // As it was before rows said whom a key belongs to, and before they had a configuration.
-        let older = whole.strip_suffix(b"\x01t\x01o\x01u\x02eu\x01d\x01r\x0b{\"input\":1}").unwrap();
+        let older = older.strip_suffix(b"\x01t\x01o\x01u\x02eu\x01d\x01r\x0b{\"input\":1}").unwrap();
         let none = || Cow::from("");
         let less = Intent {
             team: none(),
@@ -497,7 +545,7 @@ mod tests {
             dialect: none(),
             route: none(),
             rates: none(),
-            ..some_intent()
+            ..less
         };
         assert_eq!(Record::read(older), Some(Record::Intent(less.clone())));
         let older = older.strip_suffix(br#"{"n":"v"}"#).and_then(|rest| rest.strip_suffix(b"\x01c\x09")).unwrap();
@@ -538,13 +586,14 @@ mod tests {
             "provider":"p","target":"p/m","stream":true,"price_version":"v","reserve":18446744073709551615,
             "input_estimate":63,"config_version":"c","tags":[["n","v"],["n","w"]],"team":"t","organisation":"o","user":"u",
             "region":"eu","dialect":"d","route":"r","rates":"{\"input\":1}"}"#;
-        assert_eq!(Record::read(intent.as_bytes()), Some(Record::Intent(some_intent())));
+        let read = Intent { charge: None, ..some_intent() };
+        assert_eq!(Record::read(intent.as_bytes()), Some(Record::Intent(read)));
         let settlement = r#"{"record":"settlement","attempt":"00000000000000000000000000000002","at":65,"outcome":"ok",
             "status":200,"usage":{"input":1,"output":2,"cached":3,"cache_write":4,"cache_write_1h":5,"audio_input":6,
             "tool_prompt":7,"reasoning":8,"audio_output":9,"accepted_prediction":10,"rejected_prediction":11,
             "searches":12,"stated_total":0},"estimated":true,"cost":13,"unpriced":false,"latency_us":14,"ttft_us":15,
             "served":true,"losses":"dropped:seed","unknown":1}"#;
-        let read = Settlement { begun: 0, share: "".into(), ..some_settlement() };
+        let read = Settlement { begun: 0, share: "".into(), charge: None, ..some_settlement() };
         assert_eq!(Record::read(settlement.as_bytes()), Some(Record::Settlement(read)));
         assert_eq!(Record::read(br#"{"record":"note"}"#), Some(Record::Note));
     }
@@ -563,6 +612,7 @@ mod tests {
                 attempt: Id(ids[0]), request: Id(ids[1]), at: numbers[0], number, key: text(0),
                 project: one.then(|| text(1)), target: text(2), stream: other, reserve: numbers[1],
                 input_estimate: numbers[2] >> 40, tags: text(3), team: text(1), user: text(2), rates: text(0),
+                charge: other.then(|| Charged { reserve: numbers[7], version: text(3), rates: text(2) }.into()),
                 ..Intent::default()
             };
             let usage = Usage {
@@ -570,7 +620,7 @@ mod tests {
             };
             let settlement = Settlement {
                 attempt: Id(ids[1]), begun: numbers[0], at: numbers[6], outcome: text(0), status, usage: one.then_some(usage),
-                estimated: other, cost: numbers[7], latency_us: numbers[8], losses: text(3), share: text(2),
+                estimated: other, cost: numbers[7], charge: one.then_some(numbers[8]), latency_us: numbers[8], losses: text(3), share: text(2),
                 ..Settlement::default()
             };
             let bytes = written(|out| intent.write(out));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::dialect::{Asked, ErrorClass, ErrorShape, Inbound, Unsayable};
 use crate::ir::{Fault, FaultKind, Losses};
-use crate::policy::budget::{Short, Why};
+use crate::policy::budget::{Period, Short, Why};
 use crate::policy::limit::Of;
 use crate::policy::price;
 use crate::policy::tenancy::{Function, Kind};
@@ -231,6 +231,9 @@ impl Refusal {
             Refusal::BodyTimeout => ErrorClass::RequestTimeout,
             Refusal::Draining | Refusal::LedgerUnavailable | Refusal::Overloaded { .. } => ErrorClass::Overloaded,
             Refusal::OverBudget { short, .. } if short.why == Why::Unknown => ErrorClass::Overloaded,
+            Refusal::OverBudget { short, .. } if short.period == Period::Prepaid && short.why != Why::Reserved => {
+                ErrorClass::Billing
+            }
             // As OpenAI and Google tell it of an account that is spent; Anthropic's SDK raises a type for it too.
             Refusal::OverBudget { .. } => ErrorClass::RateLimit,
             Refusal::Unpriced { .. } => ErrorClass::Permission,
@@ -293,6 +296,7 @@ impl Refusal {
             Refusal::LedgerUnavailable => "ledger_unavailable",
             Refusal::Overloaded { .. } => "overloaded",
             Refusal::OverBudget { short, .. } if short.why == Why::Unknown => "ledger_unavailable",
+            Refusal::OverBudget { short, .. } if short.period == Period::Prepaid => "insufficient_balance",
             Refusal::OverBudget { .. } => "insufficient_quota",
             Refusal::Unpriced { .. } => "model_not_priced",
             Refusal::Deadline { .. } => "deadline_exceeded",

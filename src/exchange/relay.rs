@@ -15,7 +15,7 @@ use crate::config::Snapshot;
 use crate::config::snapshot::{CostInBody, On, PricedTarget};
 use crate::dialect::{Asked, Inbound, Outbound, Seen, Shown, Sniffer, StreamDecoder, StreamEncoder};
 use crate::ir::{Collector, Event, Fault, FaultKind, Losses, Origin, Response, Usage};
-use crate::policy::price::{self, Nano};
+use crate::policy::price::{self, Amount, Charge, Nano, Price};
 use crate::wire::frames::{self, FrameError, Framing};
 use crate::wire::sse;
 
@@ -127,6 +127,8 @@ pub enum Form {
 pub struct Terms {
     pub snapshot: Arc<Snapshot>,
     pub target: Arc<PricedTarget>,
+    /// Where the caller has a price group: what it is charged, or nothing where nobody knows that.
+    pub charge: Option<Option<Arc<Charge>>>,
     pub inbound: &'static dyn Inbound,
     pub outbound: &'static dyn Outbound,
     /// Name of the provider's dialect.
@@ -151,6 +153,29 @@ impl Terms {
         self.target.price.as_ref().map(|price| price.cost(usage))
     }
 
+    /// What the caller is charged for a usage, which is what it is told that a call costs.
+    pub fn charge(&self, usage: &Usage) -> Option<Nano> {
+        match &self.charge {
+            None => self.cost(usage),
+            Some(charge) => charge.as_ref().map(|charge| charge.price.cost(usage)),
+        }
+    }
+
+    /// Cost and charge, each worked out from its own price; 0 where that is not known.
+    pub fn amount(&self, of: &mut dyn FnMut(&Price) -> Nano) -> Amount {
+        let cost = self.target.price.as_ref().map_or(0, &mut *of);
+        let charge = match &self.charge {
+            None => cost,
+            Some(charge) => charge.as_ref().map_or(0, |charge| of(&charge.price)),
+        };
+        Amount { cost, charge }
+    }
+
+    /// Whether nobody knows what it costs, or what is charged for it.
+    pub fn unpriced(&self) -> bool {
+        self.target.price.is_none() || matches!(self.charge, Some(None))
+    }
+
     /// `cost_usd` and its kin, for bodies.
     fn costs(&self, usage: Option<&Usage>) -> Vec<(String, String)> {
         self.costs_after(usage, 0)
@@ -158,7 +183,7 @@ impl Terms {
 
     /// The same, with what attempts before have cost.
     fn costs_after(&self, usage: Option<&Usage>, before: Nano) -> Vec<(String, String)> {
-        let Some(cost) = usage.and_then(|usage| self.cost(usage)) else { return Vec::new() };
+        let Some(cost) = usage.and_then(|usage| self.charge(usage)) else { return Vec::new() };
         let cost = cost.saturating_add(before);
         let mut costs = Vec::with_capacity(1 + self.snapshot.currencies.len());
         costs.push(("cost_usd".to_owned(), price::cost_decimal(cost)));

@@ -4,10 +4,12 @@
 //! them, so every token has exactly one rate; a provider whose parts exceed their whole (some do) is taken at its
 //! word for the whole and clamped in the parts, never priced twice and never below nothing.
 
+mod group;
 mod stated;
 
 use crate::ir::Usage;
 pub use crate::provider::price::{Nano, Price, Rates};
+pub use group::{Charge, Charges, PriceGroup, Tariff};
 
 /// Rates are for so many tokens.
 const MILLION: u128 = 1_000_000;
@@ -15,6 +17,20 @@ const MILLION: u128 = 1_000_000;
 const BILLION: u64 = 1_000_000_000;
 /// Longest decimal that is read: more digits than any amount of 64 bits has.
 const LONGEST: usize = 64;
+
+/// What an attempt costs, and what whoever made it is charged for it: the same, unless a [`PriceGroup`] says other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    pub cost: Nano,
+    pub charge: Nano,
+}
+
+/// Charged as it costs.
+impl From<Nano> for Amount {
+    fn from(cost: Nano) -> Amount {
+        Amount { cost, charge: cost }
+    }
+}
 
 /// One part of a cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +125,29 @@ impl Price {
         let read = input * cached;
         let tokens = (input - read) * rates.input as f32 + read * rates.cached as f32 + output * rates.output as f32;
         tokens / MILLION as f32 + rates.request as f32
+    }
+
+    /// All rates times a factor in billionths, each rounded half up to a whole nano-dollar for a million tokens: what is paid
+    /// of a list price, or what is charged on top of a cost. The version says so.
+    #[must_use]
+    pub fn times(&self, factor: u64) -> Price {
+        let times = |rates: &Rates| Rates {
+            input: scaled(rates.input, factor),
+            output: scaled(rates.output, factor),
+            cached: scaled(rates.cached, factor),
+            cache_write: scaled(rates.cache_write, factor),
+            cache_write_1h: scaled(rates.cache_write_1h, factor),
+            audio_input: scaled(rates.audio_input, factor),
+            audio_output: scaled(rates.audio_output, factor),
+            reasoning: scaled(rates.reasoning, factor),
+            request: scaled(rates.request, factor),
+            search: scaled(rates.search, factor),
+        };
+        Price {
+            rates: times(&self.rates),
+            tiers: self.tiers.iter().map(|(above, rates)| (*above, times(rates))).collect(),
+            version: format!("{} x {}", self.version, cost_decimal(factor)),
+        }
     }
 
     /// The rates for a prompt of so many tokens.

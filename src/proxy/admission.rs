@@ -17,7 +17,8 @@ use crate::dialect::{anthropic, openai_responses};
 use crate::exchange::paths::{self, Access, Found, Operation};
 use crate::exchange::{self, Call, Circumstances, Plan, Refusal, Said, models};
 use crate::store::ledger::{self, GroupBy};
-use crate::store::{failpoint, usage};
+use crate::store::failpoint;
+use crate::store::usage::{self, Eyes};
 use crate::telemetry::events;
 
 /// How the headers begin that are twins of our own members of a request.
@@ -116,7 +117,7 @@ async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<Refu
         Operation::Model => {
             let model = snapshot.model(&name).filter(|model| key.may_use(&model.name));
             match model {
-                Some(model) => models::show(model, inbound, &mut out),
+                Some(model) => models::show(&snapshot, &key, model, inbound, &mut out),
                 None => return Err(Some(Refusal::UnknownModel { model: name.into_owned(), asleep: None })),
             }
             answer(session, ctx, out).await
@@ -273,7 +274,7 @@ async fn used(session: &mut Session, ctx: &mut Ctx, key: &str) -> Result<Next, O
     let now = ctx.shared.now().unix_ms;
     let read = tokio::task::spawn_blocking(move || {
         ledger.flush(Duration::from_secs(1));
-        ledger.report(&query).map(|report| usage::json(&report, &query, &currencies, now))
+        ledger.report(&query).map(|report| usage::json(&report, &query, &currencies, Eyes::Customer, now))
     })
     .await;
     match read {

@@ -57,10 +57,28 @@ struct Event {
     budget: String,
     written: String,
     hard: bool,
-    percent: Percent,
+    mark: Mark,
     spent: Nano,
     limit: Nano,
     span: Span,
+}
+
+/// What is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    /// So many percent are spent.
+    Spent(Percent),
+    /// No more than so much is left of what was paid in, in so many entries.
+    Low { below: Nano, entries: u64 },
+}
+
+impl std::fmt::Display for Mark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Mark::Spent(percent) => write!(f, "{percent}"),
+            Mark::Low { below, entries } => write!(f, "{entries} {below}"),
+        }
+    }
 }
 
 impl Teller {
@@ -110,7 +128,10 @@ impl Teller {
             level: event.kind,
             id: &event.level,
             budget: &event.budget,
-            percent: event.percent,
+            percent: match event.mark {
+                Mark::Spent(percent) => percent,
+                Mark::Low { .. } => event.percent(),
+            },
             spent: event.spent,
             limit: event.limit,
             result,
@@ -168,28 +189,35 @@ impl BackgroundService for Teller {
 fn due(spending: &Spending, now: u64) -> Vec<Event> {
     let Some(rule) = spending.rule() else { return Vec::new() };
     let (span, figures) = spending.now(now);
-    let (spent, limit) = (figures.spent(), u128::from(rule.limit));
+    let (spent, limit) = (figures.spent(), u128::from(rule.limit()));
     // Of nothing no part is spent before anything is.
     let passed = |percent: &&Percent| spent > 0 && spent * 100 >= limit * u128::from(**percent);
+    let parts = rule.alerts.iter().filter(passed).map(|percent| Mark::Spent(*percent));
+    // Told once for what was paid in so far: after a top-up, once more.
+    let balance = rule.prepaid.as_ref().and_then(|prepaid| prepaid.paid.balance()).filter(|paid| paid.entries > 0);
+    let low = rule.prepaid.iter().flat_map(|prepaid| prepaid.low.iter()).filter_map(|below| {
+        let entries = balance?.entries;
+        (limit <= spent + u128::from(*below)).then_some(Mark::Low { below: *below, entries })
+    });
     let level = spending.level();
-    let event = |percent: &Percent| Event {
-        id: id(&spending.name(), span, *percent),
+    let event = |mark: Mark| Event {
+        id: id(&spending.name(), span, mark),
         kind: level.kind,
         level: level.id.clone(),
         budget: spending.window().name(),
         written: rule.written.clone(),
         hard: rule.hard,
-        percent: *percent,
+        mark,
         spent: Nano::try_from(spent).unwrap_or(Nano::MAX),
-        limit: rule.limit,
+        limit: rule.limit(),
         span,
     };
-    rule.alerts.iter().filter(passed).map(event).collect()
+    parts.chain(low).map(event).collect()
 }
 
 /// The same in every process and after every restart.
-fn id(budget: &str, span: Span, percent: Percent) -> String {
-    let digest = Sha256::digest(format!("{budget}\n{}\n{percent}", span.from));
+fn id(budget: &str, span: Span, mark: Mark) -> String {
+    let digest = Sha256::digest(format!("{budget}\n{}\n{mark}", span.from));
     hex(&digest).chars().take(ID).collect()
 }
 
@@ -201,14 +229,26 @@ impl Event {
     fn json(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);
         writer::object(&mut out, |o| {
-            o.string("event", "budget.threshold");
+            o.string(
+                "event",
+                match self.mark {
+                    Mark::Spent(_) => "budget.threshold",
+                    Mark::Low { .. } => "balance.low",
+                },
+            );
             o.string("id", &self.id);
             o.string("level", self.kind);
             o.string("name", &self.level);
             o.string("budget", &self.budget);
             o.string("written", &self.written);
             o.bool("hard", self.hard);
-            o.number("percent", u64::from(self.percent));
+            match self.mark {
+                Mark::Spent(percent) => o.number("percent", u64::from(percent)),
+                Mark::Low { below, .. } => {
+                    o.string("left_usd", &cost_decimal(self.left()));
+                    o.string("below_usd", &cost_decimal(below));
+                }
+            }
             o.string("spent_usd", &cost_decimal(self.spent));
             o.string("limit_usd", &cost_decimal(self.limit));
             o.number("from", self.span.from);
@@ -226,9 +266,27 @@ impl Event {
         out
     }
 
+    /// Of what was paid in.
+    fn left(&self) -> Nano {
+        self.limit.saturating_sub(self.spent)
+    }
+
+    /// How much is spent, in whole percent.
+    fn percent(&self) -> Percent {
+        let percent = (u128::from(self.spent) * 100).checked_div(u128::from(self.limit)).unwrap_or(100);
+        Percent::try_from(percent).unwrap_or(Percent::MAX)
+    }
+
     fn text(&self) -> String {
-        let Event { kind, level, budget, written, percent, spent, limit, .. } = self;
+        let Event { kind, level, budget, written, spent, limit, .. } = self;
         let (spent, limit) = (cost_decimal(*spent), cost_decimal(*limit));
+        let percent = match self.mark {
+            Mark::Spent(percent) => percent,
+            Mark::Low { .. } => {
+                let left = cost_decimal(self.left());
+                return format!("The balance of the {kind} {level} is low: {left} USD are left of {limit} paid in.");
+            }
+        };
         format!(
             "{percent} % of the budget of the {kind} {level} ({written}, {budget}) are spent: {spent} of {limit} USD."
         )
@@ -272,13 +330,18 @@ mod tests {
     #[test]
     fn ids_are_of_budget_window_and_part_alone() {
         let span = |from| Span { from, to: from + 1 };
-        let one = id("key:a month UTC", span(5), 80);
-        assert_eq!((one.len(), &one), (ID, &id("key:a month UTC", Span { from: 5, to: 99 }, 80)));
-        for other in
-            [id("key:b month UTC", span(5), 80), id("key:a month UTC", span(6), 80), id("key:a month UTC", span(5), 50)]
-        {
+        let part = Mark::Spent(80);
+        let one = id("key:a month UTC", span(5), part);
+        assert_eq!((one.len(), &one), (ID, &id("key:a month UTC", Span { from: 5, to: 99 }, part)));
+        for other in [
+            id("key:b month UTC", span(5), part),
+            id("key:a month UTC", span(6), part),
+            id("key:a month UTC", span(5), Mark::Spent(50)),
+        ] {
             assert_ne!(one, other);
         }
+        let low = |entries| id("project:a prepaid UTC", Span::ALWAYS, Mark::Low { below: 5, entries });
+        assert_ne!(low(1), low(2), "after a top-up it is told again");
     }
 
     #[test]

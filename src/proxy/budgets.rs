@@ -22,9 +22,9 @@ use crate::config::Snapshot;
 use crate::config::snapshot::Key;
 use crate::exchange::{Attempt, Refusal};
 use crate::policy::Moment;
-use crate::policy::budget::{self, Mark, Reservation, Short, Span, Spending, Why};
-use crate::policy::price::Nano;
-use crate::store::ledger::{Error, Foreign, Spent};
+use crate::policy::budget::{self, Mark, Period, Reservation, Short, Span, Spending, Why};
+use crate::policy::price::Amount;
+use crate::store::ledger::{Asked, Error, Foreign, Spent};
 use crate::telemetry::events;
 
 /// How long the start waits for the ledger.
@@ -77,8 +77,8 @@ pub async fn first(shared: &Arc<Shared>, key: &Key, attempt: &mut Attempt) -> Re
 ///
 /// # Errors
 /// The refusal that the caller is told.
-pub fn part(key: &Key, most: Nano, began: Moment) -> Result<Option<Reservation>, Refusal> {
-    if !key.budgeted || most == 0 {
+pub fn part(key: &Key, most: Amount, began: Moment) -> Result<Option<Reservation>, Refusal> {
+    if !key.budgeted || most == Amount::default() {
         return Ok(None);
     }
     budget::reserve(key.budgets(), began.unix_ms, most).map_err(|short| refusal(short, began.unix_ms))
@@ -134,7 +134,7 @@ pub fn learn(shared: &Shared, start: bool) -> Result<(), Error> {
         shared.ledger.flush(FLUSH);
     }
     for (group, members) in grouped(unknown, now) {
-        let spent = shared.ledger.spent(group.kind, group.span, since, u64::MAX)?;
+        let spent = shared.ledger.spent(&group.asked(since, u64::MAX))?;
         for (spending, _) in members {
             let of = spent.get(&spending.level().id).copied().unwrap_or_default();
             spending.begin(group.span, of.others, since, now);
@@ -153,16 +153,25 @@ pub fn publish(snapshot: &Snapshot) {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Group {
     kind: &'static str,
+    /// What is asked for are charges.
+    charges: bool,
     span: Span,
     since: Option<u64>,
     born: u64,
+}
+
+impl Group {
+    fn asked(&self, since: u64, born: u64) -> Asked {
+        Asked { kind: self.kind, charges: self.charges, span: self.span, since, born }
+    }
 }
 
 fn grouped(spendings: Vec<Arc<Spending>>, now: u64) -> HashMap<Group, Vec<(Arc<Spending>, Mark)>> {
     let mut groups: HashMap<Group, Vec<_>> = HashMap::new();
     for spending in spendings {
         let mark = spending.mark(now);
-        let group = Group { kind: spending.level().kind, span: mark.span, since: mark.since, born: mark.born };
+        let charges = spending.window().period == Period::Prepaid;
+        let group = Group { kind: spending.level().kind, charges, span: mark.span, since: mark.since, born: mark.born };
         groups.entry(group).or_default().push((spending, mark));
     }
     groups
@@ -175,7 +184,7 @@ fn check(shared: &Shared) -> Result<(), Error> {
     shared.ledger.flush(FLUSH);
     for (group, members) in groups {
         let Some(since) = group.since else { continue };
-        let spent = shared.ledger.spent(group.kind, group.span, since, group.born)?;
+        let spent = shared.ledger.spent(&group.asked(since, group.born))?;
         for (spending, mark) in members {
             let Spent { all, others } = spent.get(&spending.level().id).copied().unwrap_or_default();
             let drift = spending.learn(mark, others, all);

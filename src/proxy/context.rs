@@ -235,7 +235,7 @@ impl Ctx {
         let call = self.call.as_ref()?;
         let begun = attempt.committed() || attempt.relay.as_ref().is_some_and(Relay::is_resumed);
         let (usage, cost) = match attempt.usage(call) {
-            Some((usage, _)) => (Some(usage), attempt.terms.cost(&usage).unwrap_or(0)),
+            Some((usage, _)) => (Some(usage), attempt.terms.charge(&usage).unwrap_or(0)),
             None => (None, 0),
         };
         let mut resume = self.resume.take();

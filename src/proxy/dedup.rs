@@ -19,7 +19,7 @@ use super::reply::REQUEST_ID;
 use crate::exchange::Refusal;
 use crate::exchange::call::DEDUP;
 use crate::exchange::identity::{Identity, is_settled};
-use crate::exchange::record::{self, Intent, Settlement};
+use crate::exchange::record::{self, Charged, Intent, Settlement};
 use crate::policy::budget::Reservation;
 use crate::policy::coalesce::Cost;
 use crate::telemetry::events;
@@ -195,6 +195,7 @@ fn charge(ctx: &Ctx, flight: Arc<Flight>, mut reservation: Option<Reservation>, 
         let _running = running;
         let Ok(bill) = timeout(BILL, flight.bill()).await else { return };
         let Bill { cost, shares, .. } = *bill;
+        let charge = bill.charge.as_ref().map(|(charge, ..)| *charge);
         let policy = flight.rules.cost;
         let each = policy == Cost::Each;
         let now = shared.now();
@@ -215,7 +216,7 @@ fn charge(ctx: &Ctx, flight: Arc<Flight>, mut reservation: Option<Reservation>, 
             target: if each { target.as_str().into() } else { bill.target.as_str().into() },
             stream: call.stream,
             price_version: bill.price_version.as_str().into(),
-            reserve: reservation.as_ref().map_or(0, Reservation::amount),
+            reserve: reservation.as_ref().map_or(0, |reservation| reservation.amount().cost),
             input_estimate: call.input_estimate,
             config_version: bill.config_version.as_str().into(),
             tags: record::tags(tags),
@@ -226,9 +227,16 @@ fn charge(ctx: &Ctx, flight: Arc<Flight>, mut reservation: Option<Reservation>, 
             dialect: dialect.name.into(),
             route: "dedup".into(),
             rates: (&*bill.rates).into(),
+            charge: bill.charge.as_ref().map(|(_, version, rates)| {
+                let reserve = reservation.as_ref().map_or(0, |reservation| reservation.amount().charge);
+                Box::new(Charged { reserve, version: version.as_str().into(), rates: (&**rates).into() })
+            }),
         };
-        let charged = policy.of_follower(cost, shares);
-        let share = if policy == Cost::Split { format!("part {shares} of {cost}") } else { String::new() };
+        let share = match (policy, charge) {
+            (Cost::Split, None) => format!("part {shares} of {cost}"),
+            (Cost::Split, Some(charge)) => format!("part {shares} of {cost} {charge}"),
+            _ => String::new(),
+        };
         let settlement = Settlement {
             attempt,
             begun: began.unix_ms,
@@ -238,7 +246,8 @@ fn charge(ctx: &Ctx, flight: Arc<Flight>, mut reservation: Option<Reservation>, 
             // The provider has counted these tokens once: they stand in the leader's row.
             usage: bill.usage.filter(|_| each),
             estimated: each && bill.estimated,
-            cost: charged,
+            cost: policy.of_follower(cost, shares),
+            charge: charge.map(|charge| policy.of_follower(charge, shares)),
             unpriced: each && bill.unpriced,
             latency_us: now.since(began),
             ttft_us: 0,
@@ -254,13 +263,13 @@ fn charge(ctx: &Ctx, flight: Arc<Flight>, mut reservation: Option<Reservation>, 
             events::JournalFailed { what: "settlement", error: &error }.emit(&shared.metrics);
         }
         if let Some(allotment) = allotment {
-            allotment.used(settlement.usage.as_ref(), charged, false, now);
+            allotment.used(settlement.usage.as_ref(), settlement.cost, false, now);
         }
         if let Some(reservation) = reservation {
-            reservation.settle(charged);
+            reservation.settle(settlement.amount());
         }
         if policy == Cost::Split {
-            shared.metrics.cost.with_label_values(&[&bill.provider, &bill.model]).inc_by(charged as f64 / 1e9);
+            shared.metrics.cost.with_label_values(&[&bill.provider, &bill.model]).inc_by(settlement.cost as f64 / 1e9);
         }
     });
 }

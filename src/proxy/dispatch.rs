@@ -13,6 +13,7 @@ use super::context::{Ctx, Dispatched};
 use super::peer::Peer;
 use super::state::{Served, Shared};
 use super::{budgets, downstream, heads, hedge, limiting, relaying, reply, stop, waiting};
+use crate::config::Snapshot;
 use crate::config::snapshot::{Key, Unpriced};
 use crate::dialect::Asked;
 use crate::exchange::{Attempt, Call, Candidate, Held, Making, Refusal, Step, Unfit};
@@ -43,7 +44,7 @@ fn next(ctx: &mut Ctx) -> Result<Next, Refusal> {
             // Where no target could be given the request at all, the first reason is the caller's to read.
             Step::Over(refusal) => return Err(unfit.unwrap_or(refusal)),
         };
-        if let Err(refusal) = priced(ctx.served.snapshot.unpriced, ctx.key.as_deref(), call, &candidate) {
+        if let Err(refusal) = priced(&ctx.served.snapshot, ctx.key.as_deref(), call, &candidate) {
             unfit.get_or_insert(refusal);
             plan.unfit();
             continue;
@@ -54,6 +55,7 @@ fn next(ctx: &mut Ctx) -> Result<Next, Refusal> {
             call,
             strict: ctx.key.as_ref().is_some_and(|key| key.strict),
             bounded: ctx.key.as_ref().is_some_and(|key| key.budgeted),
+            group: ctx.key.as_ref().and_then(|key| key.group.as_ref()),
             request_id: &ctx.request_id,
             number: ctx.attempts + 1,
             id: ctx.shared.new_id(now),
@@ -70,18 +72,27 @@ fn next(ctx: &mut Ctx) -> Result<Next, Refusal> {
     }
 }
 
-/// What nobody knows the price of must not be paid for from a hard budget.
+/// What nobody knows the price of must not be paid for from a hard budget, and what nobody knows the charge of never from
+/// what was paid in.
 ///
 /// # Errors
 /// It would be.
-pub fn priced(rule: Unpriced, key: Option<&Key>, call: &Call, candidate: &Candidate) -> Result<(), Refusal> {
-    let refused = || match rule {
-        Unpriced::Judged => key.is_some_and(|key| key.budgeted && key.budgets().any(|budget| budget.hard)),
+pub fn priced(snapshot: &Snapshot, key: Option<&Key>, call: &Call, candidate: &Candidate) -> Result<(), Refusal> {
+    let Candidate { model, target, .. } = candidate;
+    let refused = || match snapshot.unpriced {
+        Unpriced::Judged => {
+            key.is_some_and(|key| key.budgeted && key.budgets().any(|budget| budget.hard && budget.prepaid.is_none()))
+        }
         Unpriced::Refused => true,
         Unpriced::Served => false,
     };
-    if candidate.target.price.is_none() && !call.count && refused() {
-        return Err(Refusal::Unpriced { model: candidate.target.target.id.clone() });
+    let charged = || match key.filter(|key| key.prepaid) {
+        None => true,
+        Some(Key { group: None, .. }) => target.price.is_some(),
+        Some(Key { group: Some(group), .. }) => model.charge(snapshot, group, target).is_some(),
+    };
+    if !call.count && ((target.price.is_none() && refused()) || !charged()) {
+        return Err(Refusal::Unpriced { model: target.target.id.clone() });
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::exchange::identity::Identity;
 use crate::exchange::{Attempt, Call};
 use crate::ir::Usage;
 use crate::policy::coalesce::Coalesce;
-use crate::policy::price::Nano;
+use crate::policy::price::{Amount, Charge, Nano};
 
 /// Most who follow one call.
 const FOLLOWERS: u32 = 4_096;
@@ -44,6 +44,8 @@ pub struct Flight {
     served: AtomicU32,
     /// The most that an attempt of the one who leads may cost.
     reserve: AtomicU64,
+    /// The most that it may be charged for.
+    charge_reserve: AtomicU64,
     bill: OnceLock<Bill>,
     billed: Notify,
 }
@@ -87,6 +89,8 @@ pub struct Bill {
     pub usage: Option<Usage>,
     pub estimated: bool,
     pub cost: Nano,
+    /// What was charged for it, where that is another amount: with version and rates.
+    pub charge: Option<(Nano, String, Box<str>)>,
     pub unpriced: bool,
     /// Calls that it served, the one who led among them.
     pub shares: u32,
@@ -110,7 +114,12 @@ impl Bill {
             usage,
             estimated: estimated.unwrap_or(false),
             cost: usage.zip(price).map_or(0, |(usage, price)| price.cost(&usage)),
-            unpriced: price.is_none() && usage.is_some(),
+            charge: attempt.terms.charge.as_ref().map(|charge| {
+                let charged = usage.and_then(|usage| attempt.terms.charge(&usage)).unwrap_or(0);
+                let (version, rates) = charge.as_deref().map_or(("", ""), Charge::said);
+                (charged, version.to_owned(), rates.into())
+            }),
+            unpriced: attempt.terms.unpriced() && usage.is_some(),
             shares,
         }
     }
@@ -141,6 +150,7 @@ impl Flights {
             present: AtomicU32::new(0),
             served: AtomicU32::new(0),
             reserve: AtomicU64::new(0),
+            charge_reserve: AtomicU64::new(0),
             bill: OnceLock::new(),
             billed: Notify::new(),
         });
@@ -177,14 +187,16 @@ impl Flight {
     }
 
     /// An attempt of the one who leads may cost so much.
-    pub fn reserved(&self, most: Nano) {
-        self.reserve.fetch_max(most, Relaxed);
+    pub fn reserved(&self, most: Amount) {
+        self.reserve.fetch_max(most.cost, Relaxed);
+        self.charge_reserve.fetch_max(most.charge, Relaxed);
     }
 
     /// The most that one who follows may be charged.
-    pub fn most(&self) -> Nano {
+    pub fn most(&self) -> Amount {
         // Two share it at least.
-        self.rules.cost.of_follower(self.reserve.load(Relaxed), 2)
+        let part = |whole: &AtomicU64| self.rules.cost.of_follower(whole.load(Relaxed), 2);
+        Amount { cost: part(&self.reserve), charge: part(&self.charge_reserve) }
     }
 
     /// Nobody can join any more; how many calls it serves.

@@ -182,6 +182,7 @@ async fn complete(shared: &Arc<Shared>, served: &Arc<Served>, asked: &Asked, tok
         call: &call,
         strict: false,
         bounded: false,
+        group: None,
         request_id: &request_id,
         number: 1,
         id: shared.new_id(now),
@@ -192,7 +193,7 @@ async fn complete(shared: &Arc<Shared>, served: &Arc<Served>, asked: &Asked, tok
         return wrong("The target cannot be given a probe.");
     };
     attempt.aside = Some(Aside::Probe);
-    attempt.taken = asked.beat.pulse.take(rules, now, attempt.reserve());
+    attempt.taken = asked.beat.pulse.take(rules, now, attempt.reserve().cost);
     if attempt.taken.is_none() {
         return Answer::Spent;
     }

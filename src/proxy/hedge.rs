@@ -144,7 +144,7 @@ async fn ask(second: Second, served: &Served) -> Result<Exchange, &'static str> 
     let now = errand.shared.now();
     let beside = plan.beside(now, rules.fallback, &mut || fastrand::u64(..));
     let Some((candidate, held, place)) = beside else { return Err("nowhere") };
-    if dispatch::priced(served.snapshot.unpriced, Some(&errand.key), &errand.call, &candidate).is_err() {
+    if dispatch::priced(&served.snapshot, Some(&errand.key), &errand.call, &candidate).is_err() {
         return Err("nowhere");
     }
     let making = Making {
@@ -153,6 +153,7 @@ async fn ask(second: Second, served: &Served) -> Result<Exchange, &'static str> 
         call: &errand.call,
         strict: errand.key.strict,
         bounded: errand.key.budgeted,
+        group: errand.key.group.as_ref(),
         request_id: &errand.request_id,
         number,
         id: errand.shared.new_id(now),
@@ -164,7 +165,7 @@ async fn ask(second: Second, served: &Served) -> Result<Exchange, &'static str> 
         return Err("over_budget");
     }
     let reserve = attempt.reserve();
-    let Some(taken) = hedges.take(&rules, now.unix_ms, reserve) else { return Err("capped") };
+    let Some(taken) = hedges.take(&rules, now.unix_ms, reserve.cost) else { return Err("capped") };
     attempt.taken = Some(taken);
     // Only set here, and once.
     let _ = begun.0.set((place, number));

@@ -334,7 +334,7 @@ fn late_headers(ctx: &Ctx) {
     let attempt = &current.attempt;
     let mut late: Vec<(&'static str, HeaderValue)> = Vec::new();
     if !call.stream
-        && let Some(cost) = attempt.usage(call).and_then(|(usage, _)| attempt.terms.cost(&usage))
+        && let Some(cost) = attempt.usage(call).and_then(|(usage, _)| attempt.terms.charge(&usage))
         && let Ok(value) = HeaderValue::try_from(price::cost_decimal(cost))
     {
         late.push(("x-portolan-cost-usd", value));

@@ -96,7 +96,7 @@ pub fn settle(cause: &Cause<'_>, attempt: &mut Attempt, outcome: &str, served: b
         taken.settle(settlement.cost);
     }
     if let Some(reservation) = attempt.reservation.take() {
-        reservation.settle(settlement.cost);
+        reservation.settle(settlement.amount());
     }
     shared.lines.wake();
     if let Some(arm) = attempt.candidate.arm() {

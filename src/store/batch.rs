@@ -8,7 +8,7 @@ use crate::exchange::record::{Id, Intent, Record, Settlement};
 use crate::ir::Usage;
 use crate::store::books::{Error, whole};
 use crate::store::failpoint;
-use crate::store::schema::{OPEN, SETTLED, TIME_SHIFT, first_id, last_id};
+use crate::store::schema::{CHARGES, OPEN, SETTLED, TIME_SHIFT, first_id, last_id};
 use crate::wire::writer;
 
 /// Accounts whose ids are kept in memory.
@@ -17,9 +17,9 @@ const MOST_ACCOUNTS: usize = 10_000;
 const INSERT: &str = "
     INSERT INTO entries (id, attempt, request, process, account, number, reserve, input_estimate, tags, state,
         settled_at, outcome, status, input, output, cached, cache_write, cache_write_1h, reasoning, other_usage,
-        stated_total, estimated, cost, unpriced, latency_us, ttft_us, served, losses, share)
+        stated_total, estimated, cost, unpriced, latency_us, ttft_us, served, losses, share, charge, charge_reserve)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
-        ?24, ?25, ?26, ?27, ?28, ?29)
+        ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)
     ON CONFLICT DO NOTHING";
 
 /// The last settlement counts, but one that only says that the answer is still being drained never undoes a final one.
@@ -27,12 +27,12 @@ const SETTLE: &str = "
     UPDATE entries SET state = ?4, settled_at = ?5, outcome = ?6, status = ?7, input = ?8, output = ?9, cached = ?10,
         cache_write = ?11, cache_write_1h = ?12, reasoning = ?13, other_usage = ?14, stated_total = ?15,
         estimated = ?16, cost = ?17, unpriced = ?18, latency_us = ?19, ttft_us = ?20, served = ?21, losses = ?22,
-        share = ?23
+        share = ?23, charge = ?24
     WHERE id >= ?1 AND id <= ?2 AND attempt = ?3 AND (state <> ?4 OR outcome = 'draining' OR ?6 <> 'draining')";
 
 /// An intent that comes once more, or after the settlement of its attempt: what is known of that stays.
 const RESTATE: &str = "
-    UPDATE entries SET request = ?4, account = ?5, number = ?6, reserve = ?7, input_estimate = ?8, tags = ?9
+    UPDATE entries SET request = ?4, account = ?5, number = ?6, reserve = ?7, input_estimate = ?8, tags = ?9, charge_reserve = ?10
     WHERE id >= ?1 AND id <= ?2 AND attempt = ?3";
 
 const KNOWN: &str = "SELECT 1 FROM entries WHERE id >= ?1 AND id <= ?2 AND attempt = ?3";
@@ -140,6 +140,7 @@ impl<'b, 'r> Batch<'b, 'r> {
             whole(intent.reserve),
             whole(intent.input_estimate),
             some(&intent.tags),
+            intent.charge.as_ref().map(|charge| whole(charge.reserve)),
         ])?;
         Ok(())
     }
@@ -208,6 +209,7 @@ impl<'b, 'r> Batch<'b, 'r> {
             Some(end) => values.end(end)?,
             None => values.no_end()?,
         }
+        values.next(intent.charge.as_ref().map(|charge| whole(charge.reserve)))?;
         Ok(self.insert.raw_execute()? == 1)
     }
 
@@ -215,6 +217,8 @@ impl<'b, 'r> Batch<'b, 'r> {
     fn account(&mut self, intent: &Intent<'_>) -> Result<i64, Error> {
         // No text has such a byte.
         const END: u8 = 0xff;
+        let (charge_version, charge_rates) =
+            intent.charge.as_ref().map_or(("", ""), |charge| (&*charge.version, &*charge.rates));
         self.wanted.clear();
         self.wanted.push(u8::from(intent.stream));
         for text in [
@@ -233,6 +237,10 @@ impl<'b, 'r> Batch<'b, 'r> {
             &intent.route,
             &intent.rates,
         ] {
+            self.wanted.extend_from_slice(text.as_bytes());
+            self.wanted.push(END);
+        }
+        for text in [charge_version, charge_rates] {
             self.wanted.extend_from_slice(text.as_bytes());
             self.wanted.push(END);
         }
@@ -260,21 +268,29 @@ impl<'b, 'r> Batch<'b, 'r> {
             intent.dialect,
             intent.route,
             intent.rates,
+            charge_version,
+            charge_rates,
         ];
         let known = "
             SELECT id FROM accounts
             WHERE key = ?1 AND project IS ?2 AND asked = ?3 AND model = ?4 AND provider = ?5 AND target = ?6
                 AND stream = ?7 AND price_version = ?8 AND config_version = ?9 AND team = ?10 AND organisation = ?11
-                AND user = ?12 AND region = ?13 AND dialect = ?14 AND route = ?15 AND rates = ?16";
+                AND user = ?12 AND region = ?13 AND dialect = ?14 AND route = ?15 AND rates = ?16
+                AND charge_version = ?17 AND charge_rates = ?18";
         let new = "
             INSERT INTO accounts (key, project, asked, model, provider, target, stream, price_version, config_version,
-                team, organisation, user, region, dialect, route, rates)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+                team, organisation, user, region, dialect, route, rates, charge_version, charge_rates)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
         let id = match self.tx.prepare_cached(known)?.query_row(values, |row| row.get(0)).optional()? {
             Some(id) => id,
             None => {
                 self.tx.prepare_cached(new)?.execute(values)?;
-                self.tx.last_insert_rowid()
+                let id = self.tx.last_insert_rowid();
+                if intent.charge.is_some() {
+                    let writable = "UPDATE meta SET value = max(value, ?1) WHERE name = 'writable_by'";
+                    self.tx.prepare_cached(writable)?.execute([CHARGES])?;
+                }
+                id
             }
         };
         self.opened.insert(self.wanted.as_slice().into(), id);
@@ -294,7 +310,7 @@ impl Values<'_, '_> {
         Ok(self.statement.raw_bind_parameter(self.bound, value)?)
     }
 
-    /// The columns from `state` to `share`.
+    /// The columns from `state` to `charge`.
     fn end(&mut self, end: &Settlement<'_>) -> Result<(), Error> {
         self.next(SETTLED)?;
         self.next(whole(end.at))?;
@@ -320,7 +336,8 @@ impl Values<'_, '_> {
         self.next(whole(end.ttft_us))?;
         self.next(end.served)?;
         self.next(some(&end.losses))?;
-        self.next(some(&end.share))
+        self.next(some(&end.share))?;
+        self.next(end.charge.map(whole))
     }
 
     /// The same columns of an attempt that goes on.
@@ -332,7 +349,7 @@ impl Values<'_, '_> {
         self.next(false)?;
         self.nulls(2)?;
         self.next(false)?;
-        self.nulls(2)
+        self.nulls(3)
     }
 
     fn nulls(&mut self, count: usize) -> Result<(), Error> {

@@ -26,6 +26,7 @@ const CHECK: u64 = 16 << 20;
 
 const ORPHAN: &str = "
     UPDATE entries SET state = 2, settled_at = ?1, outcome = 'orphaned', estimated = 1, cost = reserve,
+        charge = charge_reserve,
         unpriced = (SELECT price_version = '' FROM accounts WHERE accounts.id = account),
         input = input_estimate, output = 0
     WHERE state = 0 AND process = (SELECT id FROM processes WHERE name = ?2)";

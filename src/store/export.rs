@@ -37,8 +37,8 @@ pub enum Type {
     Time,
 }
 
-/// Names and types, in their order. Costs are nano-dollars; `tags`, `rates` and `other_usage` are JSON as text.
-pub const COLUMNS: [(&str, Type); 44] = [
+/// Names and types, in their order. Costs and charges are nano-dollars, and a charge that is not there is the cost; `tags`, `rates` and `other_usage` are JSON as text.
+pub const COLUMNS: [(&str, Type); 48] = [
     ("attempt", Type::Id),
     ("request", Type::Id),
     ("number", Type::Int64),
@@ -83,6 +83,10 @@ pub const COLUMNS: [(&str, Type); 44] = [
     ("ttft_us", Type::Int64),
     ("losses", Type::Utf8),
     ("owner", Type::Utf8),
+    ("charge", Type::Int64),
+    ("charge_reserve", Type::Int64),
+    ("charge_version", Type::Utf8),
+    ("charge_rates", Type::Utf8),
 ];
 
 /// Writes the attempts that were dispatched from one moment on and before another (Unix milliseconds); how many those were.

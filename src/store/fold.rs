@@ -48,11 +48,19 @@ pub(super) mod place {
     pub const LATENCY: usize = 17;
     pub const TTFT: usize = 18;
     pub const SERVED: usize = 19;
+    pub const CHARGE: usize = 20;
 }
 
 pub(super) const ROWS: &str = "
     SELECT e.id, e.request, e.state, e.account, e.number, e.outcome, e.tags, e.input, e.output, e.cached, e.cache_write,
-        e.cache_write_1h, e.reasoning, e.other_usage, e.estimated, e.cost, e.unpriced, e.latency_us, e.ttft_us, e.served
+        e.cache_write_1h, e.reasoning, e.other_usage, e.estimated, e.cost, e.unpriced, e.latency_us, e.ttft_us, e.served,
+        coalesce(e.charge, e.cost)
+    FROM entries e WHERE e.id >= ? AND e.id < ?";
+/// The same of a ledger that an earlier version made: what is charged is what it costs.
+const ROWS_BEFORE: &str = "
+    SELECT e.id, e.request, e.state, e.account, e.number, e.outcome, e.tags, e.input, e.output, e.cached, e.cache_write,
+        e.cache_write_1h, e.reasoning, e.other_usage, e.estimated, e.cost, e.unpriced, e.latency_us, e.ttft_us, e.served,
+        e.cost
     FROM entries e WHERE e.id >= ? AND e.id < ?";
 const ROLLUPS: &str = "SELECT * FROM rollups e WHERE e.at >= ? AND e.at < ?";
 
@@ -97,6 +105,8 @@ pub struct UsageRow {
     pub searches: u64,
     /// Nano-dollars.
     pub cost: Nano,
+    /// What callers were charged; the same, where they have no price group.
+    pub charge: Nano,
     /// What input that was read from caches would have cost more, had it not been.
     pub saved: Nano,
     /// Attempts without a known price: their cost counts as 0 here and is not 0.
@@ -125,7 +135,7 @@ impl UsageRow {
     }
 
     /// The sums that add up; requests do not.
-    pub(super) fn sums(&mut self) -> [&mut u64; 23] {
+    pub(super) fn sums(&mut self) -> [&mut u64; 24] {
         let UsageRow {
             attempts,
             errors,
@@ -142,6 +152,7 @@ impl UsageRow {
             audio_output,
             searches,
             cost,
+            charge,
             saved,
             unpriced,
             estimated,
@@ -171,6 +182,7 @@ impl UsageRow {
             audio_output,
             searches,
             cost,
+            charge,
             saved,
             unpriced,
             estimated,
@@ -205,7 +217,7 @@ impl UsageRow {
 }
 
 /// Names of the columns of a rollup that are sums, in the order of [`UsageRow::sums`].
-pub(super) const SUMS: [&str; 23] = [
+pub(super) const SUMS: [&str; 24] = [
     "requests",
     "attempts",
     "errors",
@@ -222,6 +234,7 @@ pub(super) const SUMS: [&str; 23] = [
     "audio_output",
     "searches",
     "cost",
+    "charge",
     "saved",
     "unpriced",
     "estimated",
@@ -248,7 +261,8 @@ pub(super) fn within(tx: &Connection, query: &Query) -> Result<Report, Error> {
     if rollups {
         fold.several = several(tx, &ids, &days, &among, &values)?;
     }
-    let mut select = tx.prepare_cached(&format!("{ROWS}{among}"))?;
+    let rows = if tx.prepare("SELECT charge FROM entries LIMIT 0").is_ok() { ROWS } else { ROWS_BEFORE };
+    let mut select = tx.prepare_cached(&format!("{rows}{among}"))?;
     let mut rows = select.query(params_from_iter(ids.iter().chain(&values)))?;
     while let Some(row) = rows.next()? {
         fold.row(row)?;
@@ -388,6 +402,7 @@ pub(super) fn counted(row: &Row<'_>, price: Option<&Price>) -> Result<UsageRow, 
         audio_output: usage.audio_output,
         searches: usage.searches,
         cost: n(place::COST)?,
+        charge: n(place::CHARGE)?,
         saved,
         unpriced: n(place::UNPRICED)?,
         estimated: n(place::ESTIMATED)?,
@@ -404,7 +419,10 @@ pub(super) fn counted(row: &Row<'_>, price: Option<&Price>) -> Result<UsageRow, 
 pub(super) fn rolled(row: &Row<'_>) -> Result<UsageRow, Error> {
     let mut found = UsageRow::default();
     for (sum, name) in found.sums().into_iter().zip(SUMS) {
-        *sum = count(row, name)?;
+        *sum = match name {
+            "charge" => charged(row)?,
+            _ => count(row, name)?,
+        };
     }
     found.latencies = Sketch::read(row.get_ref("latencies")?.as_blob_or_null().ok().flatten().unwrap_or_default());
     found.ttfts = Sketch::read(row.get_ref("ttfts")?.as_blob_or_null().ok().flatten().unwrap_or_default());
@@ -413,6 +431,12 @@ pub(super) fn rolled(row: &Row<'_>) -> Result<UsageRow, Error> {
 
 fn count(row: &Row<'_>, name: &str) -> Result<u64, Error> {
     Ok(u64::try_from(row.get::<_, i64>(name)?).unwrap_or(0))
+}
+
+/// What is charged in a rollup: what it costs, where an earlier version made it.
+fn charged(row: &Row<'_>) -> Result<u64, Error> {
+    let charge = row.get::<_, Option<i64>>("charge").ok().flatten();
+    charge.map_or_else(|| count(row, "cost"), |charge| Ok(u64::try_from(charge).unwrap_or(0)))
 }
 
 /// A group as it grows.

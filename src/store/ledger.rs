@@ -9,7 +9,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::policy::budget::Span;
 use crate::store::books;
 use crate::store::drain::Drain;
 use crate::store::journal::Journal;
@@ -22,7 +21,7 @@ pub use crate::store::fold::{Report, UsageRow};
 pub use crate::store::query::{Attempt, GroupBy, MOST_ROWS, Query, State, Unit};
 pub use crate::store::rollup::Keep;
 pub use crate::store::sketch::Sketch;
-pub use crate::store::spent::{Foreign, Spent};
+pub use crate::store::spent::{Asked, Foreign, Spent};
 
 /// The ledger of one state directory.
 pub struct Ledger {
@@ -97,6 +96,14 @@ impl Ledger {
         self.reader.report(query)
     }
 
+    /// Answers to several questions, of one moment of the ledger. Blocks.
+    ///
+    /// # Errors
+    /// As [`Ledger::report`].
+    pub fn reports<const N: usize>(&self, queries: [&Query; N]) -> Result<[Report; N], Error> {
+        self.reader.reports(queries)
+    }
+
     /// Sums by group alone: all in one, where nothing is grouped by. Blocks.
     ///
     /// # Errors
@@ -118,13 +125,12 @@ impl Ledger {
         Ok(self.reader.report(&whole)?.total)
     }
 
-    /// What each level of a kind (`key`, `team`, ...) has spent in a window, by its id. What this process dispatched from
-    /// `since` on (Unix milliseconds) is not others', nor are rolled-up days that began from `born` on. Blocks.
+    /// What each level of a kind has spent in a window, by its id. Blocks.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn spent(&self, kind: &str, span: Span, since: u64, born: u64) -> Result<HashMap<String, Spent>, Error> {
-        spent::spent(&self.reader, kind, span, self.owner(), since, born)
+    pub fn spent(&self, asked: &Asked) -> Result<HashMap<String, Spent>, Error> {
+        spent::spent(&self.reader, self.owner(), asked)
     }
 
     /// Changes with whatever other processes write. Blocks.

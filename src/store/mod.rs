@@ -19,6 +19,7 @@ mod schema;
 mod segment;
 mod sketch;
 mod spent;
+pub mod statement;
 pub mod usage;
 pub mod verify;
 mod worker;

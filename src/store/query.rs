@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use rusqlite::{Connection, OpenFlags, Row};
 
-use crate::exchange::record::{Id, Intent, Settlement};
+use crate::exchange::record::{Charged, Id, Intent, Settlement};
 use crate::ir::Usage;
 use crate::store::books::{self, Error};
 use crate::store::fold::{self, Report};
@@ -212,6 +212,17 @@ impl Reader {
         self.with(|conn| fold::report(conn, query))
     }
 
+    pub fn reports<const N: usize>(&self, queries: [&Query; N]) -> Result<[Report; N], Error> {
+        self.with(|conn| {
+            let tx = conn.unchecked_transaction()?;
+            let mut all = std::array::from_fn(|_| Report::default());
+            for (report, query) in all.iter_mut().zip(queries) {
+                *report = fold::within(&tx, query)?;
+            }
+            Ok(all)
+        })
+    }
+
     pub fn recent(&self, limit: usize) -> Result<Vec<Attempt>, Error> {
         let limit = i64::try_from(limit.min(MOST_ROWS)).unwrap_or(i64::MAX);
         self.with(|conn| {
@@ -282,6 +293,13 @@ pub(super) fn attempt(row: &Row<'_>) -> Result<Attempt, Error> {
         dialect: text("dialect")?.into(),
         route: text("route")?.into(),
         rates: text("rates")?.into(),
+        charge: match optional("charge_reserve")? {
+            None => None,
+            Some(reserve) => {
+                let (version, rates) = (text("charge_version")?.into(), text("charge_rates")?.into());
+                Some(Box::new(Charged { reserve, version, rates }))
+            }
+        },
     };
     let other = row.get::<_, Option<String>>("other_usage")?;
     let mut usage = None;
@@ -308,6 +326,7 @@ pub(super) fn attempt(row: &Row<'_>) -> Result<Attempt, Error> {
             usage,
             estimated: row.get("estimated")?,
             cost: number("cost")?,
+            charge: optional("charge")?,
             unpriced: row.get("unpriced")?,
             latency_us: optional("latency_us")?.unwrap_or_default(),
             ttft_us: optional("ttft_us")?.unwrap_or_default(),

@@ -21,7 +21,7 @@ const SLICE: usize = 10_000;
 /// Rows with anything above that stay as they are: their sums might not fit. A thousand dollars, twelve days.
 const ABSURD: &str = "
     max(cost, coalesce(input, 0), coalesce(output, 0), coalesce(latency_us, 0), coalesce(ttft_us, 0),
-        coalesce(cached, 0), coalesce(cache_write, 0), coalesce(cache_write_1h, 0), coalesce(reasoning, 0)) > 1099511627776";
+        coalesce(cached, 0), coalesce(cache_write, 0), coalesce(cache_write_1h, 0), coalesce(reasoning, 0), coalesce(charge, 0)) > 1099511627776";
 const HOUR: u64 = 3_600_000;
 
 /// How long rows are kept.
@@ -114,7 +114,7 @@ fn slice(tx: &Transaction<'_>, first: u64, last: u64, several: &HashSet<[u8; 16]
         return Err(Error::Miscounted);
     }
     let writable = "UPDATE meta SET value = max(value, ?1) WHERE name = 'writable_by'";
-    tx.prepare_cached(writable)?.execute([schema::ROLLUPS])?;
+    tx.prepare_cached(writable)?.execute([schema::CHARGES])?;
     Ok(rows)
 }
 

@@ -151,10 +151,29 @@ pub const MIGRATIONS: &[&str] = &[
         rollup INTEGER NOT NULL, request BLOB NOT NULL, PRIMARY KEY (rollup, request)
     ) WITHOUT ROWID;
 ",
+    // What callers are charged, where that is other than what it costs; what has no charge is charged what it costs. Who
+    // writes the first charge says that earlier versions, which would leave them out, must not write.
+    "
+    ALTER TABLE accounts ADD COLUMN charge_version TEXT NOT NULL DEFAULT '';
+    ALTER TABLE accounts ADD COLUMN charge_rates TEXT NOT NULL DEFAULT '';
+    ALTER TABLE entries ADD COLUMN charge_reserve INTEGER;
+    ALTER TABLE entries ADD COLUMN charge INTEGER;
+    ALTER TABLE rollups ADD COLUMN charge INTEGER;
+    DROP VIEW attempts;
+    CREATE VIEW attempts AS
+        SELECT e.id, e.attempt, e.request, p.name AS owner,
+            CASE e.state WHEN 0 THEN 'open' WHEN 1 THEN 'settled' ELSE 'orphaned' END AS state,
+            e.id >> 20 AS at, e.number, a.key, a.user, a.project, a.team, a.organisation, a.dialect, a.asked, a.model,
+            a.provider, a.target, a.region, a.route, a.stream, a.price_version, a.rates, e.reserve, e.input_estimate,
+            a.config_version, e.tags, e.settled_at, e.outcome, e.status, e.input, e.output, e.cached, e.cache_write,
+            e.cache_write_1h, e.reasoning, e.other_usage, e.stated_total, e.estimated, e.cost, e.share, e.unpriced,
+            e.latency_us, e.ttft_us, e.served, e.losses, e.charge_reserve, e.charge, a.charge_version, a.charge_rates
+        FROM entries e JOIN accounts a ON a.id = e.account JOIN processes p ON p.id = e.process;
+",
 ];
 
-/// The first schema that knows of rollups.
-pub const ROLLUPS: u32 = 5;
+/// The first schema that knows of rollups and charges.
+pub const CHARGES: u32 = 6;
 
 /// `state` of an entry.
 pub const OPEN: u8 = 0;

@@ -153,6 +153,7 @@ mod tests {
 
     fn some_settlement(n: u64) -> Settlement<'static> {
         Settlement {
+            charge: None,
             attempt: Id(u128::from(n)),
             begun: n,
             at: n + 1,

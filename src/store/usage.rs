@@ -168,7 +168,7 @@ impl Parameters {
 }
 
 /// Unix milliseconds of a moment, of the first one of a date in a time zone, or as they are written.
-fn moment(text: &str, zone: &TimeZone) -> Option<u64> {
+pub(super) fn moment(text: &str, zone: &TimeZone) -> Option<u64> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok();
@@ -180,8 +180,17 @@ fn moment(text: &str, zone: &TimeZone) -> Option<u64> {
     u64::try_from(stamp.as_millisecond()).ok()
 }
 
+/// Who reads an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eyes {
+    /// Whoever pays the providers: costs, and what was charged.
+    Operator,
+    /// Who is charged: what it costs them. What it costs the operator is none of their affair.
+    Customer,
+}
+
 /// An answer as JSON; `now` is when it was asked for, in Unix milliseconds.
-pub fn json(report: &Report, query: &Query, currencies: &[Currency], now: u64) -> Vec<u8> {
+pub fn json(report: &Report, query: &Query, currencies: &[Currency], eyes: Eyes, now: u64) -> Vec<u8> {
     let Report { rows, total, groups, rolled_up } = report;
     let mut out = Vec::with_capacity(512 + rows.len() * 512);
     writer::object(&mut out, |o| {
@@ -192,14 +201,14 @@ pub fn json(report: &Report, query: &Query, currencies: &[Currency], now: u64) -
             }
         }
         o.string("time_zone", query.zone.iana_name().unwrap_or("UTC"));
-        o.object("total", |o| figures(total, currencies, o));
+        o.object("total", |o| figures(total, currencies, eyes, o));
         o.array("data", |a| {
             for row in rows {
                 a.object(|o| {
                     for (name, value) in &row.group {
                         o.string(name, value);
                     }
-                    figures(row, currencies, o);
+                    figures(row, currencies, eyes, o);
                 });
             }
         });
@@ -211,7 +220,7 @@ pub fn json(report: &Report, query: &Query, currencies: &[Currency], now: u64) -
     out
 }
 
-fn figures(row: &UsageRow, currencies: &[Currency], o: &mut Object<'_>) {
+fn figures(row: &UsageRow, currencies: &[Currency], eyes: Eyes, o: &mut Object<'_>) {
     o.number("requests", row.requests);
     o.number("attempts", row.attempts);
     o.number("served", row.served);
@@ -229,10 +238,17 @@ fn figures(row: &UsageRow, currencies: &[Currency], o: &mut Object<'_>) {
     o.number("audio_input_tokens", row.audio_input);
     o.number("audio_output_tokens", row.audio_output);
     o.number("searches", row.searches);
-    decimal(o, "cost_usd", &price::cost_decimal(row.cost));
-    decimal(o, "cache_savings_usd", &price::cost_decimal(row.saved));
+    let told = if eyes == Eyes::Operator { row.cost } else { row.charge };
+    decimal(o, "cost_usd", &price::cost_decimal(told));
+    if eyes == Eyes::Operator {
+        decimal(o, "charge_usd", &price::cost_decimal(row.charge));
+    }
+    // What caches save is worked out from costs.
+    if eyes == Eyes::Operator || row.charge == row.cost {
+        decimal(o, "cache_savings_usd", &price::cost_decimal(row.saved));
+    }
     for currency in currencies {
-        let cost = price::convert(row.cost, currency.per_usd_micro);
+        let cost = price::convert(told, currency.per_usd_micro);
         decimal(o, &format!("cost_{}", currency.code), &price::cost_decimal(cost));
     }
     times(o, "latency_ms", row.latency().as_micros(), &row.latencies);
@@ -326,6 +342,7 @@ mod tests {
             errors: 1,
             cost: 1_234_567_890_123_456_789,
             saved: 5,
+            charge: 7_000_000_000,
             settled: 2,
             latency_us: 3_000,
             ..UsageRow::default()
@@ -334,9 +351,9 @@ mod tests {
         total.latencies.add(2_000);
         let report = Report { rows: vec![total.clone()], total, groups: 2, rolled_up: Some(0) };
         let currencies = [Currency { code: "cny".into(), per_usd_micro: 7_200_000 }];
-        let text = String::from_utf8(json(&report, &Query::default(), &currencies, NOW)).unwrap();
+        let text = String::from_utf8(json(&report, &Query::default(), &currencies, Eyes::Operator, NOW)).unwrap();
         for part in [
-            r#""cost_usd":1234567890.123456789,"cache_savings_usd":0.000000005,"cost_cny":8888888808.888888881"#,
+            r#""cost_usd":1234567890.123456789,"charge_usd":7,"cache_savings_usd":0.000000005,"cost_cny":8888888808.888888881"#,
             r#""error_rate":0.333333"#,
             r#""latency_ms":{"mean":1.5,"p50":"#,
             r#""ttft_ms":null"#,
@@ -345,5 +362,8 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        let text = String::from_utf8(json(&report, &Query::default(), &currencies, Eyes::Customer, NOW)).unwrap();
+        assert!(text.contains(r#""cost_usd":7,"cost_cny":50.4"#), "{text}");
+        assert!(!text.contains("1234567890") && !text.contains("charge_usd"), "{text}");
     }
 }

@@ -37,7 +37,11 @@ pub struct Verdict {
     pub orphaned: u64,
     /// Sum of all costs, in nano-dollars.
     pub cost: u128,
-    /// Sum of all differences to what the costs should be.
+    /// Sum of all charges, those that are the cost among them, and how many of them were worked out once more from rates of
+    /// their own.
+    pub charge: u128,
+    pub charges: u64,
+    /// Sum of all differences to what costs and charges should be.
     pub off: u128,
     /// Settlements of attempts of which there is no intent: it was lost to damage.
     pub without_intent: u64,
@@ -60,10 +64,12 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Verdict { rows, rolled_up, recomputed, without_rates, unpriced, open, orphaned, off, wrong, .. } = self;
+        let Verdict {
+            rows, rolled_up, recomputed, charges, without_rates, unpriced, open, orphaned, off, wrong, ..
+        } = self;
         write!(
             f,
-            "ledger: {rows} attempts, {rolled_up} rolled up, {recomputed} costs recomputed, {without_rates} without rates, \
+            "ledger: {rows} attempts, {rolled_up} rolled up, {recomputed} costs recomputed, {charges} charges, {without_rates} without rates, \
              {unpriced} unpriced, {open} open, {orphaned} orphaned, {off} nano off, {wrong} wrong"
         )?;
         for (count, what) in [(self.without_intent, "without an intent"), (self.undrained, "segments not yet drained")]
@@ -99,9 +105,9 @@ pub fn verify(state_dir: &Path) -> Result<Verdict, Error> {
 }
 
 fn rows(conn: &Connection, verdict: &mut Verdict) -> Result<(), Error> {
-    let mut prices: HashMap<i64, Option<Value>> = HashMap::new();
+    let mut prices: HashMap<i64, [Option<Value>; 2]> = HashMap::new();
     let mut select = conn.prepare(
-        "SELECT e.*, a.rates, a.price_version, a.target FROM entries e LEFT JOIN accounts a ON a.id = e.account ORDER BY e.id",
+        "SELECT e.*, a.rates, a.price_version, a.target, a.charge_rates, a.charge_version FROM entries e LEFT JOIN accounts a ON a.id = e.account ORDER BY e.id",
     )?;
     let mut found = select.query([])?;
     while let Some(row) = found.next()? {
@@ -117,37 +123,42 @@ fn rows(conn: &Connection, verdict: &mut Verdict) -> Result<(), Error> {
             verdict.wrong(|| format!("{}: its account is missing", id()));
             continue;
         };
-        let price = prices.entry(account).or_insert_with(|| serde_json::from_str(&rates).ok()).as_ref();
+        let charge_rates = text("charge_rates")?;
+        let read = || [&rates, &charge_rates].map(|rates| serde_json::from_str(rates).ok());
+        let [price, charge_price] = prices.entry(account).or_insert_with(read);
         let (state, outcome) = (number("state")?.unwrap_or(9), text("outcome")?);
         let Some(cost) = number("cost")? else {
             verdict.wrong(|| format!("{}: its cost is less than nothing", id()));
             continue;
         };
         verdict.cost += u128::from(cost);
+        let charge = number("charge")?;
+        verdict.charge += u128::from(charge.unwrap_or(cost));
         if row.get::<_, bool>("unpriced")? {
             verdict.unpriced += 1;
         }
         // Only the row of a settlement that came alone has no number.
         let alone = number("number")? == Some(0);
         verdict.without_intent += u64::from(alone);
+        // Of the cost, and of the charge where it has rates of its own.
         let expected = match state {
             0 => {
                 verdict.open += 1;
-                Some(0)
+                [Some(0), Some(0)]
             }
             2 => {
                 verdict.orphaned += 1;
                 if outcome != "orphaned" {
                     verdict.wrong(|| format!("{}: orphaned, and its end is `{outcome}`", id()));
                 }
-                number("reserve")?.map(u128::from)
+                [number("reserve")?.map(u128::from), number("charge_reserve")?.map(u128::from)]
             }
             1 if row.get::<_, Option<i64>>("settled_at")?.is_none() => {
                 verdict.wrong(|| format!("{}: settled, and nobody knows when", id()));
                 continue;
             }
             // Its rates went with its intent.
-            1 if alone => None,
+            1 if alone => [None, None],
             1 => {
                 let other: Value = serde_json::from_str(&text("other_usage")?).unwrap_or_default();
                 let share = text("share")?;
@@ -158,14 +169,20 @@ fn rows(conn: &Connection, verdict: &mut Verdict) -> Result<(), Error> {
                     rare => other.get(rare).and_then(Value::as_u64).map_or(0, u128::from),
                 };
                 let used = row.get::<_, Option<i64>>("input")?.is_some();
-                expected(price, used, &part, &share, text("price_version")?.is_empty())
+                let own = [text("price_version")?.is_empty(), text("charge_version")?.is_empty()];
+                let [unpriced, uncharged] = own;
+                [
+                    expected(price.as_ref(), used, &part, &share, (unpriced, 3)),
+                    expected(charge_price.as_ref(), used, &part, &share, (uncharged, 4)),
+                ]
             }
             _ => {
                 verdict.wrong(|| format!("{}: state {state}", id()));
                 continue;
             }
         };
-        match expected {
+        let [cost_expected, charge_expected] = expected;
+        match cost_expected {
             None => verdict.without_rates += 1,
             Some(expected) if expected.min(MOST) == u128::from(cost) => verdict.recomputed += 1,
             Some(expected) => {
@@ -173,22 +190,32 @@ fn rows(conn: &Connection, verdict: &mut Verdict) -> Result<(), Error> {
                 verdict.wrong(|| format!("{}: it cost {cost} nano-dollars, and should have cost {expected}", id()));
             }
         }
+        match (charge, charge_expected) {
+            (None, _) if state == 0 || number("charge_reserve")?.is_none() => {}
+            (Some(_), None) => verdict.without_rates += 1,
+            (Some(charge), Some(expected)) if expected.min(MOST) == u128::from(charge) => verdict.charges += 1,
+            (charge, expected) => {
+                let (charge, expected) = (charge.unwrap_or(cost), expected.unwrap_or(0));
+                verdict.off += expected.abs_diff(u128::from(charge));
+                verdict.wrong(|| format!("{}: {charge} nano-dollars are charged, and should be {expected}", id()));
+            }
+        }
     }
     Ok(())
 }
 
-/// What an attempt that was settled costs; nothing where that cannot be said.
+/// What an attempt that was settled costs, or what is charged for it; nothing where that cannot be said. `place` is that of the
+/// whole amount in the share of one who was told another's answer.
 fn expected(
     price: Option<&Value>,
     used: bool,
     part: &dyn Fn(&str) -> u128,
     share: &str,
-    unpriced: bool,
+    (unpriced, place): (bool, usize),
 ) -> Option<u128> {
-    let mut words = share.split(' ');
-    if let (Some("part"), Some(callers), Some("of"), Some(cost)) =
-        (words.next(), words.next(), words.next(), words.next())
-    {
+    let words: Vec<&str> = share.split(' ').collect();
+    if let ["part", callers, "of", ..] = words.as_slice() {
+        let cost = words.get(place)?;
         return Some(cost.parse::<u128>().ok()? / callers.parse::<u128>().ok()?.max(1));
     }
     if !used || unpriced {
@@ -252,6 +279,9 @@ fn rollups(conn: &Connection, verdict: &mut Verdict) -> Result<(), Error> {
     verdict.rolled_up = u64::try_from(counted.unwrap_or(0)).unwrap_or(0);
     let cost: Option<i64> = conn.query_row("SELECT sum(cost) FROM rollups", [], |row| row.get(0))?;
     verdict.cost += u128::try_from(cost.unwrap_or(0)).unwrap_or(0);
+    let charge: Option<i64> =
+        conn.query_row("SELECT sum(coalesce(charge, cost)) FROM rollups", [], |row| row.get(0))?;
+    verdict.charge += u128::try_from(charge.unwrap_or(0)).unwrap_or(0);
     let least = SUMS.map(|name| format!("{name} < 0")).join(" OR ");
     for (what, broken) in [
         ("a sum is less than nothing", least.as_str()),
@@ -278,6 +308,10 @@ fn totals(conn: &Connection, verdict: &mut Verdict) -> Result<(), Error> {
         verdict.wrong(|| {
             format!("usage tells of {attempts} attempts for {cost} nano-dollars: there are {counted} for {sum}")
         });
+    }
+    if u128::from(told.charge) != verdict.charge && verdict.charge < MOST {
+        let (charge, sum) = (told.charge, verdict.charge);
+        verdict.wrong(|| format!("usage tells of {charge} nano-dollars that are charged: there are {sum}"));
     }
     Ok(())
 }
@@ -334,10 +368,11 @@ mod tests {
         let price: Value = serde_json::from_str(r#"{"input":1000000,"output":0}"#).unwrap();
         let used = |name: &str| if name == "input" { 100 } else { 0 };
         let none = |_: &str| 0;
-        let leader = expected(Some(&price), true, &used, "split 3", false).unwrap();
-        let other = expected(Some(&price), false, &none, "part 3 of 100", false).unwrap();
+        let leader = expected(Some(&price), true, &used, "split 3", (false, 3)).unwrap();
+        let other = expected(Some(&price), false, &none, "part 3 of 100 900", (false, 3)).unwrap();
         assert_eq!((leader, other, leader + 2 * other), (34, 33, 100));
-        assert_eq!(expected(None, true, &used, "", false), None, "rates were not kept");
-        assert_eq!(expected(None, true, &used, "", true), Some(0), "there were none");
+        assert_eq!(expected(None, false, &none, "part 3 of 100 900", (false, 4)), Some(300), "of what is charged");
+        assert_eq!(expected(None, true, &used, "", (false, 3)), None, "rates were not kept");
+        assert_eq!(expected(None, true, &used, "", (true, 3)), Some(0), "there were none");
     }
 }

@@ -32,7 +32,7 @@ impl BudgetGauges {
     pub fn set<'s>(&self, spendings: impl Iterator<Item = &'s Spending>, unix_ms: u64) {
         let mut all: Vec<_> = spendings
             .filter_map(|spending| {
-                let limit = spending.rule()?.limit as f64 / DOLLAR;
+                let limit = spending.rule()?.limit() as f64 / DOLLAR;
                 let figures = spending.figures(unix_ms);
                 let (spent, held) = (figures.spent() as f64 / DOLLAR, figures.held as f64 / DOLLAR);
                 let ratio = if limit > 0.0 { (spent + held) / limit } else { 1.0 };

@@ -114,6 +114,7 @@ impl Setting {
             ("POST", "create_token") => {
                 json!({"id": format!("n-{}", self.next.fetch_add(1, Ordering::Relaxed)), "role": "viewer"})
             }
+            ("POST", operation) if operation.starts_with("pay_") => json!({"id": "p", "amount": "1"}),
             ("PUT" | "PATCH", _) if matches!(route.kind, Some(Kind::Project | Kind::User)) && team != "none" => {
                 json!({ "team": team })
             }

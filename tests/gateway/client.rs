@@ -171,6 +171,16 @@ impl Connection {
         Connection { stream, unread: Vec::new() }
     }
 
+    /// The same to a peer that may not be there.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn try_open(addr: SocketAddr) -> io::Result<Connection> {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Connection { stream, unread: Vec::new() })
+    }
+
     pub fn socket(&self) -> &TcpStream {
         &self.stream
     }

@@ -375,6 +375,16 @@ impl Gateway {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// The same as an administrator.
+    #[track_caller]
+    pub fn command_as(&self, token: &str, arguments: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portolan"));
+        command.env("PORTOLAN_ADMIN_TOKEN", token);
+        let output = command.args(arguments).arg("--config").arg(&self.file).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// The ledger's attempts by these columns, a line each, values with a space between: "main ok 2".
     #[track_caller]
     pub fn ledger(&self, by: &str) -> Vec<String> {

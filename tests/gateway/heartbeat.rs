@@ -97,7 +97,8 @@ fn a_completion_is_an_attempt_like_any_other() {
         (&beats[0].json()["model"], &beats[0].json()["max_completion_tokens"]),
         (&"alias-real".into(), &3.into())
     );
-    assert!(seen["heartbeat"]["today_usd"].as_f64() > Some(0.0), "{seen}");
+    let today = seen["heartbeat"]["today_usd"].as_str().unwrap();
+    assert!(today.parse::<f64>().unwrap() > 0.0, "all its digits, as text: {seen}");
     assert_eq!(gateway.usage(SECRET)["total"]["attempts"], 0, "no caller's");
     mood.store(500, Ordering::SeqCst);
     wait(&gateway, "left alone", |seen| seen["state"] == "cooling");

@@ -75,6 +75,8 @@ mod races;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod resale;
+#[cfg(test)]
 mod responses;
 #[cfg(test)]
 mod retry;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::budgets::Budget;
 use super::limits::CallLimits;
+use super::resale::Prepaid;
 use super::routing::Strategy;
 use super::rules::Priority;
 use crate::config::value::{Moment, Sha256};
@@ -25,6 +26,8 @@ pub struct LevelRules<'f> {
     pub limits: &'f CallLimits,
     pub budget: Option<&'f Budget>,
     pub budgets: &'f [Budget],
+    pub price_group: Option<&'f str>,
+    pub prepaid: Option<&'f Prepaid>,
     pub tags: &'f BTreeMap<String, String>,
     pub metadata: &'f BTreeMap<String, String>,
     pub expires: Option<Moment>,
@@ -66,6 +69,12 @@ macro_rules! level {
             /// The same, where there are several: of different periods, or zones.
             #[serde(skip_serializing_if = "Vec::is_empty")]
             pub budgets: Vec<Budget>,
+            /// A name of `price_groups`: what its calls are charged. Default: that of the next level; what they cost.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub price_group: Option<String>,
+            /// Its calls are made only from what was paid in for it.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub prepaid: Option<Prepaid>,
             /// Kept with every call's usage and cost; where several levels say the same tag, the nearest to the call counts.
             #[serde(skip_serializing_if = "BTreeMap::is_empty")]
             pub tags: BTreeMap<String, String>,
@@ -93,6 +102,8 @@ macro_rules! level {
                 key.limits = own.limits;
                 key.budget = own.budget;
                 key.budgets = own.budgets;
+                key.price_group = own.price_group;
+                key.prepaid = own.prepaid;
                 key.tags = own.tags;
                 key.metadata = own.metadata;
                 key.expires = own.expires;
@@ -110,6 +121,8 @@ macro_rules! level {
                     limits: &self.limits,
                     budget: self.budget.as_ref(),
                     budgets: &self.budgets,
+                    price_group: self.price_group.as_deref(),
+                    prepaid: self.prepaid.as_ref(),
                     tags: &self.tags,
                     metadata: &self.metadata,
                     expires: self.expires,

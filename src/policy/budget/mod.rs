@@ -8,14 +8,16 @@
 //!
 //! The rules (how much, hard or soft) are the snapshot's, what is spent is in [`Live`](super::Live): no reload forgets it.
 
+mod paid;
 mod spending;
 mod window;
 
 use std::fmt;
 use std::sync::Arc;
 
-use super::price::{Nano, cost_decimal};
+use super::price::{Amount, Nano, cost_decimal};
 
+pub use paid::{Balance, Paid};
 pub use spending::{Figures, Level, Mark, Rule, Spending, Spendings};
 pub use window::{Period, Span, Window};
 
@@ -25,7 +27,7 @@ pub type Percent = u32;
 /// What one level may spend in each window.
 #[derive(Clone, Debug)]
 pub struct Budget {
-    /// Nano-dollars.
+    /// Nano-dollars; of a prepaid one see [`Budget::most`].
     pub limit: Nano,
     /// As the operator wrote it: `20 USD`, `15 EUR`.
     pub written: String,
@@ -37,6 +39,25 @@ pub struct Budget {
     pub degrade: Option<Degrade>,
     /// What is spent. Outlives the snapshot.
     pub spending: Arc<Spending>,
+    /// Of a prepaid one: how much may be spent, and what else is said of it.
+    pub prepaid: Option<Prepaid>,
+}
+
+/// A budget of what was paid in beforehand.
+#[derive(Clone, Debug)]
+pub struct Prepaid {
+    /// Outlives the snapshot.
+    pub paid: Arc<Paid>,
+    /// Nano-dollars left that are told of when it comes to them, descending.
+    pub low: Arc<[Nano]>,
+    /// Where more can be paid in: told to callers.
+    pub top_up: Option<String>,
+}
+
+impl PartialEq for Prepaid {
+    fn eq(&self, other: &Prepaid) -> bool {
+        Arc::ptr_eq(&self.paid, &other.paid) && self.low == other.low && self.top_up == other.top_up
+    }
 }
 
 /// Two that say the same of the same level.
@@ -46,6 +67,7 @@ impl PartialEq for Budget {
             && (self.limit, &self.written, self.hard) == (other.limit, &other.written, other.hard)
             && self.alerts == other.alerts
             && self.degrade == other.degrade
+            && self.prepaid == other.prepaid
     }
 }
 
@@ -67,6 +89,8 @@ pub struct Short {
     pub why: Why,
     /// When the next window begins: Unix milliseconds, and as people of its zone write it. `None`: never.
     pub anew: Option<(u64, String)>,
+    /// Where more can be paid in.
+    pub top_up: Option<String>,
 }
 
 /// Why there is no room.
@@ -85,7 +109,10 @@ pub enum Why {
 /// As sentences have it: `The monthly budget of the team `red` (20 USD) is spent; it begins anew on ...`.
 impl fmt::Display for Short {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Short { level, period, written, why, anew } = self;
+        let Short { level, period, written, why, anew, .. } = self;
+        if *period == Period::Prepaid {
+            return self.prepaid(f);
+        }
         write!(f, "The {} budget of the {} `{}` ({written}) ", period.adjective(), level.kind, level.id)?;
         match why {
             Why::Spent => f.write_str("is spent")?,
@@ -103,7 +130,38 @@ impl fmt::Display for Short {
     }
 }
 
+impl Short {
+    /// The same of a balance: `The balance of the project `shop` is spent. Pay in more at ...`.
+    fn prepaid(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Short { level, why, top_up, .. } = self;
+        write!(f, "The balance of the {} `{}` ", level.kind, level.id)?;
+        match why {
+            Why::Spent => f.write_str("is spent.")?,
+            Why::TooDear { most, left } => {
+                let (most, left) = (cost_decimal(*most), cost_decimal(*left));
+                write!(f, "has {left} USD left, and this call may cost up to {most} USD: ask for a shorter answer.")?;
+            }
+            Why::Reserved => {
+                return f.write_str("is reserved by calls under way: try again when they are over.");
+            }
+            Why::Unknown => return f.write_str("cannot be told yet: what was spent of it is being read."),
+        }
+        match top_up {
+            Some(top_up) => write!(f, " More can be paid in here: {top_up}"),
+            None => f.write_str(" Have more paid in by whoever gave you the key."),
+        }
+    }
+}
+
 impl Budget {
+    /// How much may be spent; `None`: what was paid in is not known yet.
+    pub fn most(&self) -> Option<Nano> {
+        match &self.prepaid {
+            None => Some(self.limit),
+            Some(prepaid) => prepaid.paid.balance().map(Balance::limit),
+        }
+    }
+
     /// What is spent and reserved of the window of an instant.
     pub fn figures(&self, unix_ms: u64) -> Figures {
         self.spending.figures(unix_ms)
@@ -114,7 +172,7 @@ impl Budget {
         let degrade = self.degrade.as_ref()?;
         let (_, to) = degrade.to.iter().find(|(from, _)| super::auth::fits(from, model))?;
         let spent = self.figures(unix_ms).spent();
-        (spent * 100 >= u128::from(self.limit) * u128::from(degrade.above)).then_some(to)
+        (spent * 100 >= u128::from(self.most()?) * u128::from(degrade.above)).then_some(to)
     }
 
     /// Tells its state how much it is, for whoever looks at that alone.
@@ -130,6 +188,7 @@ impl Budget {
             written: self.written.clone(),
             why,
             anew: (span.to != u64::MAX).then(|| (span.to, window.told(span.to))),
+            top_up: self.prepaid.as_ref().and_then(|prepaid| prepaid.top_up.clone()),
         }
     }
 }
@@ -145,44 +204,46 @@ impl Budget {
 pub fn reserve<'b>(
     budgets: impl Iterator<Item = &'b Budget>,
     at: u64,
-    reserve: Nano,
+    reserve: impl Into<Amount>,
 ) -> Result<Option<Reservation>, Box<Short>> {
+    let reserve = reserve.into();
     let mut open = Vec::new();
     for budget in budgets {
         let state = budget.spending.lock();
-        if !state.known() {
+        let most = budget.most().filter(|_| state.known());
+        let Some(limit) = most else {
             // A soft one refuses nothing, and counts this attempt when it reads the ledger.
             if budget.hard {
                 let span = budget.spending.window().span(at);
                 return Err(Box::new(budget.short(Why::Unknown, span)));
             }
             continue;
-        }
-        open.push((budget, state));
+        };
+        open.push((budget, limit, state));
     }
     if open.is_empty() {
         return Ok(None);
     }
     let mut parts = Vec::with_capacity(open.len());
-    for (budget, state) in &mut open {
+    for (budget, limit, state) in &mut open {
         let sum = state.sum(budget.spending.window(), at);
         let (span, figures) = (sum.span, sum.figures());
-        if let Some(why) = why_not(budget, figures, reserve) {
+        if let Some(why) = why_not(budget, *limit, figures, budget.spending.window().period.of(reserve)) {
             return Err(Box::new(budget.short(why, span)));
         }
         parts.push(Part { spending: Arc::clone(&budget.spending), from: span.from });
     }
-    for ((budget, state), part) in open.iter_mut().zip(&parts) {
+    for ((budget, _, state), part) in open.iter_mut().zip(&parts) {
         debug_assert!(Arc::ptr_eq(&budget.spending, &part.spending));
-        state.hold(part.from, reserve);
+        state.hold(part.from, part.of(reserve));
         state.obey(budget);
     }
     drop(open);
     Ok(Some(Reservation { parts: parts.into(), reserve, dispatched: false }))
 }
 
-fn why_not(budget: &Budget, figures: Figures, reserve: Nano) -> Option<Why> {
-    let (limit, spent) = (u128::from(budget.limit), figures.spent());
+fn why_not(budget: &Budget, limit: Nano, figures: Figures, reserve: Nano) -> Option<Why> {
+    let (limit, spent) = (u128::from(limit), figures.spent());
     let most = u128::from(reserve);
     if !budget.hard {
         None
@@ -201,7 +262,7 @@ fn why_not(budget: &Budget, figures: Figures, reserve: Nano) -> Option<Why> {
 #[derive(Debug)]
 pub struct Reservation {
     parts: Box<[Part]>,
-    reserve: Nano,
+    reserve: Amount,
     dispatched: bool,
 }
 
@@ -212,9 +273,16 @@ struct Part {
     from: u64,
 }
 
+impl Part {
+    /// What of an amount counts here.
+    fn of(&self, amount: Amount) -> Nano {
+        self.spending.window().period.of(amount)
+    }
+}
+
 impl Reservation {
-    /// How much it is in each of them.
-    pub fn amount(&self) -> Nano {
+    /// How much it is.
+    pub fn amount(&self) -> Amount {
         self.reserve
     }
 
@@ -224,20 +292,20 @@ impl Reservation {
     }
 
     /// The attempt is over, and has cost so much.
-    pub fn settle(mut self, cost: Nano) {
-        self.close(cost);
+    pub fn settle(mut self, cost: impl Into<Amount>) {
+        self.close(cost.into());
     }
 
-    fn close(&mut self, cost: Nano) {
+    fn close(&mut self, cost: Amount) {
         for part in std::mem::take(&mut self.parts) {
-            part.spending.lock().close(part.from, self.reserve, cost);
+            part.spending.lock().close(part.from, part.of(self.reserve), part.of(cost));
         }
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.close(if self.dispatched { self.reserve } else { 0 });
+        self.close(if self.dispatched { self.reserve } else { Amount::default() });
     }
 }
 

@@ -1,12 +1,15 @@
 //! What is spent of one budget, window by window: what its own process dispatched, and what others did.
 
+use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
 
 use super::super::price::Nano;
 use super::window::{Span, Window};
-use super::{Budget, Percent};
+use super::{Balance, Budget, Paid, Percent, Prepaid};
 
 /// Windows that are remembered beside the one that is: an attempt over midnight, or a clock put back, comes to them.
 const KEPT: usize = 4;
@@ -50,11 +53,19 @@ impl Figures {
 /// How much may be spent, as the snapshot says that was asked last.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    pub limit: Nano,
+    limit: Nano,
     /// As the operator wrote it.
     pub written: String,
     pub hard: bool,
     pub alerts: Arc<[Percent]>,
+    pub prepaid: Option<Prepaid>,
+}
+
+impl Rule {
+    /// How much may be spent now: of a prepaid one, what was paid in as far as that is known.
+    pub fn limit(&self) -> Nano {
+        self.prepaid.as_ref().map_or(self.limit, |prepaid| prepaid.paid.balance().map_or(0, Balance::limit))
+    }
 }
 
 /// What a look at the state found, for whoever then reads the ledger.
@@ -91,33 +102,61 @@ pub(super) struct Sum {
 
 /// All that is known of budgets, by level, period and zone.
 #[derive(Debug, Default)]
-pub struct Spendings(DashMap<String, Arc<Spending>>);
+pub struct Spendings {
+    spent: DashMap<String, Arc<Spending>>,
+    /// By level.
+    paid: DashMap<Level, Arc<Paid>>,
+    /// The register was read: who has no entry has none.
+    read: AtomicBool,
+}
 
 impl Spendings {
+    /// What was paid in for a level.
+    pub fn paid(&self, level: &Level) -> Arc<Paid> {
+        if let Some(found) = self.paid.get(level) {
+            return found.clone();
+        }
+        // Whether it was read is asked with the place held: `pay` either sees it there, or has said so before.
+        let made = || Arc::new(Paid::new(self.read.load(SeqCst).then(Balance::default)));
+        self.paid.entry(level.clone()).or_insert_with(made).clone()
+    }
+
+    /// What the register has of these levels; `anew`: and of no others.
+    pub fn pay(&self, balances: Vec<(Level, Balance)>, anew: bool) {
+        if anew {
+            self.read.store(true, SeqCst);
+            let told: HashSet<&Level> = balances.iter().map(|(level, _)| level).collect();
+            self.paid.iter().filter(|held| !told.contains(held.key())).for_each(|held| held.set(Balance::default()));
+        }
+        for (level, balance) in balances {
+            self.paid(&level).set(balance);
+        }
+    }
+
     /// What a level has spent of a budget, made on first sight.
     pub fn of(&self, level: &Level, window: &Window) -> Arc<Spending> {
         let name = name(level, window);
-        if let Some(found) = self.0.get(&name) {
+        if let Some(found) = self.spent.get(&name) {
             return found.clone();
         }
         let made = || Arc::new(Spending::new(level.clone(), window.clone()));
-        self.0.entry(name).or_insert_with(made).clone()
+        self.spent.entry(name).or_insert_with(made).clone()
     }
 
     /// All that somebody holds.
     pub fn all(&self) -> Vec<Arc<Spending>> {
-        let held = self.0.iter().filter(|spending| Arc::strong_count(spending) > 1);
+        let held = self.spent.iter().filter(|spending| Arc::strong_count(spending) > 1);
         held.map(|spending| spending.value().clone()).collect()
     }
 
     /// Those of which it is not known what was spent.
     pub fn unknown(&self) -> Vec<Arc<Spending>> {
-        self.0.iter().filter(|spending| !spending.known()).map(|spending| spending.value().clone()).collect()
+        self.spent.iter().filter(|spending| !spending.known()).map(|spending| spending.value().clone()).collect()
     }
 
     /// Forgets what nobody holds any more.
     pub fn forget(&self) {
-        self.0.retain(|_, spending| Arc::strong_count(spending) > 1);
+        self.spent.retain(|_, spending| Arc::strong_count(spending) > 1);
     }
 }
 
@@ -249,11 +288,19 @@ impl State {
 
     pub fn obey(&mut self, budget: &Budget) {
         let same = |rule: &Rule| {
-            rule.limit == budget.limit && rule.hard == budget.hard && Arc::ptr_eq(&rule.alerts, &budget.alerts)
+            (rule.limit, rule.hard) == (budget.limit, budget.hard)
+                && Arc::ptr_eq(&rule.alerts, &budget.alerts)
+                && rule.prepaid == budget.prepaid
         };
         if !self.rule.as_ref().is_some_and(same) {
-            let Budget { limit, written, hard, alerts, .. } = budget;
-            self.rule = Some(Rule { limit: *limit, written: written.clone(), hard: *hard, alerts: alerts.clone() });
+            let Budget { limit, written, hard, alerts, prepaid, .. } = budget;
+            self.rule = Some(Rule {
+                limit: *limit,
+                written: written.clone(),
+                hard: *hard,
+                alerts: alerts.clone(),
+                prepaid: prepaid.clone(),
+            });
         }
     }
 

@@ -20,6 +20,7 @@ fn unread(kind: &'static str, period: Period, limit: Nano) -> Budget {
         alerts: Arc::default(),
         degrade: None,
         spending: Arc::new(Spending::new(level, window(period))),
+        prepaid: None,
     }
 }
 

@@ -7,6 +7,8 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
+use super::super::price::{Amount, Nano};
+
 /// How long a window is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Period {
@@ -15,6 +17,8 @@ pub enum Period {
     Month,
     /// It never ends.
     Total,
+    /// It never ends either, counts what is charged, and may have what was paid in.
+    Prepaid,
 }
 
 impl Period {
@@ -25,6 +29,7 @@ impl Period {
             Period::Week => "week",
             Period::Month => "month",
             Period::Total => "total",
+            Period::Prepaid => "prepaid",
         }
     }
 
@@ -35,6 +40,15 @@ impl Period {
             Period::Week => "weekly",
             Period::Month => "monthly",
             Period::Total => "total",
+            Period::Prepaid => "prepaid",
+        }
+    }
+
+    /// What of an attempt counts.
+    pub fn of(self, amount: Amount) -> Nano {
+        match self {
+            Period::Prepaid => amount.charge,
+            _ => amount.cost,
         }
     }
 }
@@ -91,7 +105,7 @@ impl Window {
                 let first = today.first_of_month();
                 (first, first.checked_add(1.month()).ok()?)
             }
-            Period::Total => return Some(Span::ALWAYS),
+            Period::Total | Period::Prepaid => return Some(Span::ALWAYS),
         };
         Some(Span { from: self.beginning(first)?, to: self.beginning(next)? })
     }

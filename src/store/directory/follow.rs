@@ -33,6 +33,7 @@ impl Follower {
         let head = self.register.since(before.map_or(0, |seen| seen.number), now, &mut |changed| match changed {
             Changed::Level { kind, id, document } => edit.level(kind, id, document),
             Changed::Secret { digest, until, document } => edit.secret(digest, until, document),
+            Changed::Paid { kind, id, balance } => edit.paid(kind, id, balance),
             Changed::Token { digest, token } => {
                 let who =
                     token.map(|token| Administrator { id: token.id, rights: token.rights, expires: token.expires });

@@ -16,6 +16,7 @@ mod tests;
 
 use std::fmt;
 
+use crate::policy::budget::Balance;
 use crate::policy::role::Rights;
 use crate::policy::tenancy::Kind;
 use crate::store::books;
@@ -64,6 +65,12 @@ pub trait Register: Send + Sync {
     /// It cannot be read.
     fn tokens(&self) -> Result<Vec<Token>, Error>;
 
+    /// What was paid in for a level, in the order in which it was; and what was corrected.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn payments(&self, kind: Kind, id: &str) -> Result<Vec<Payment>, Error>;
+
     /// Makes a change and its entry in the log, both or neither; returns the number.
     ///
     /// # Errors
@@ -98,6 +105,8 @@ pub enum Changed<'c> {
     Level { kind: Kind, id: &'c str, document: Option<&'c str> },
     /// A key's secret with the key's document; `None`: it is good no more.
     Secret { digest: [u8; 32], until: Option<u64>, document: Option<&'c str> },
+    /// All that was paid in for a level.
+    Paid { kind: Kind, id: &'c str, balance: Balance },
     /// An administrator's; `None`: it is good no more.
     Token { digest: [u8; 32], token: Option<Token> },
 }
@@ -141,6 +150,43 @@ pub struct Token {
     /// Unix seconds.
     pub expires: Option<u64>,
     pub gone: bool,
+}
+
+/// Something that was paid in for a level, or that puts such a thing right. It is never altered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payment {
+    /// Of the change.
+    pub number: u64,
+    /// Named by who made it: the same one is made once, however often it is asked for.
+    pub id: String,
+    pub cause: Cause,
+    /// Nano-dollars; less than nothing takes away.
+    pub amount: i64,
+    /// As it was written: `50 EUR`.
+    pub written: String,
+    pub note: String,
+    /// Unix milliseconds.
+    pub at: u64,
+    /// Id of the token of who made it.
+    pub actor: String,
+}
+
+/// Why a balance changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    TopUp,
+    Correction,
+}
+
+impl Cause {
+    pub const ALL: [Cause; 2] = [Cause::TopUp, Cause::Correction];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::TopUp => "top_up",
+            Cause::Correction => "correction",
+        }
+    }
 }
 
 /// Which entities.
@@ -222,6 +268,19 @@ pub enum Change<'c> {
     Mint { id: &'c str, secret: Fresh<'c>, rights: &'c Rights, expires: Option<u64>, first: bool },
     /// Ends a token.
     Revoke { id: &'c str },
+    /// Pays in for a level, or puts that right.
+    Pay { kind: Kind, level: &'c str, payment: Paying<'c> },
+}
+
+/// A payment that is to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Paying<'c> {
+    pub id: &'c str,
+    pub cause: Cause,
+    /// Nano-dollars.
+    pub amount: i64,
+    pub written: &'c str,
+    pub note: &'c str,
 }
 
 /// Why nothing was read or written.
@@ -250,6 +309,10 @@ pub enum Error {
     TooManySecrets,
     /// Without it nobody could administer any more.
     LastOwner,
+    /// A payment of this id was made.
+    Paid,
+    /// More than a balance can hold, or less.
+    Balance,
 }
 
 impl fmt::Display for Error {
@@ -267,6 +330,8 @@ impl fmt::Display for Error {
             Error::SecretTaken => f.write_str("another one has this secret, or had it"),
             Error::TooManySecrets => f.write_str("it has too many secrets at once"),
             Error::LastOwner => f.write_str("it is the last owner's"),
+            Error::Paid => f.write_str("another payment has this id: take one that was not used for this balance"),
+            Error::Balance => f.write_str("a balance is two thousand million dollars at most, either way"),
         }
     }
 }

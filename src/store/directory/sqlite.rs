@@ -15,7 +15,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 use super::audit::{Chain, Entry, Verdict};
-use super::{By, Change, Changed, Error, Head, Query, Register, Secret, Stored, Token};
+use super::{By, Cause, Change, Changed, Error, Head, Payment, Query, Register, Secret, Stored, Token};
+use crate::policy::budget::Balance;
 use crate::policy::role::{Rights, Role};
 use crate::policy::tenancy::Kind;
 use crate::store::books;
@@ -30,7 +31,8 @@ const CHECK: u64 = 64 << 20;
 /// What a state directory calls it.
 const NAME: &str = "directory.sqlite";
 
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value) WITHOUT ROWID;
     INSERT INTO meta (name, value) VALUES ('epoch', abs(random())), ('last', 0);
 
@@ -66,7 +68,18 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX audit_what ON audit (kind, id, number);
     CREATE TRIGGER audit_stays BEFORE UPDATE ON audit BEGIN SELECT raise(ABORT, 'the log is only added to'); END;
     CREATE TRIGGER audit_keeps BEFORE DELETE ON audit BEGIN SELECT raise(ABORT, 'the log is only added to'); END;
-"];
+",
+    // What was paid in for levels. Each is a change of its own; a balance is their sum, and nothing else says it.
+    "
+    CREATE TABLE payments (
+        change INTEGER PRIMARY KEY, kind TEXT NOT NULL, level TEXT NOT NULL, id TEXT NOT NULL, cause TEXT NOT NULL,
+        amount INTEGER NOT NULL, written TEXT NOT NULL, note TEXT NOT NULL, at INTEGER NOT NULL, actor TEXT NOT NULL,
+        UNIQUE (kind, level, id)
+    );
+    CREATE TRIGGER payments_stay BEFORE UPDATE ON payments BEGIN SELECT raise(ABORT, 'payments are only added'); END;
+    CREATE TRIGGER payments_keep BEFORE DELETE ON payments BEGIN SELECT raise(ABORT, 'payments are only added'); END;
+",
+];
 
 /// The register of a state directory.
 #[derive(Debug)]
@@ -221,6 +234,19 @@ impl Register for Sqlite {
         }
         {
             let mut select = tx.prepare_cached(
+                "SELECT kind, level, sum(amount), count(*) FROM payments
+                 WHERE ?1 = 0 OR (kind, level) IN (SELECT kind, level FROM payments WHERE change > ?1) GROUP BY kind, level",
+            )?;
+            let mut rows = select.query([after])?;
+            while let Some(row) = rows.next()? {
+                let Some(kind) = kind(row, 0)? else { continue };
+                let id = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+                let balance = Balance { sum: row.get(2)?, entries: positive(row.get(3)?) };
+                each(Changed::Paid { kind, id, balance });
+            }
+        }
+        {
+            let mut select = tx.prepare_cached(
                 "SELECT s.digest, s.until, s.gone, e.document FROM secrets s JOIN entities e ON e.kind = 'key' AND e.id = s.key
                  WHERE s.change > ?1 AND (?1 > 0 OR (NOT s.gone AND (s.until IS NULL OR s.until > ?2)))",
             )?;
@@ -310,6 +336,32 @@ impl Register for Sqlite {
         Ok(rows.into_iter().flatten().collect())
     }
 
+    fn payments(&self, kind: Kind, id: &str) -> Result<Vec<Payment>, Error> {
+        let opened = self.reads()?;
+        // A register of an earlier version, which nobody has opened to write.
+        if opened.conn.prepare("SELECT 1 FROM payments LIMIT 0").is_err() {
+            return Ok(Vec::new());
+        }
+        let mut select = opened.conn.prepare_cached(
+            "SELECT change, id, cause, amount, written, note, at, actor FROM payments WHERE kind = ?1 AND level = ?2
+             ORDER BY change",
+        )?;
+        let rows = select.query_map([kind.name(), id], |row| {
+            let cause: String = row.get(2)?;
+            Ok(Payment {
+                number: positive(row.get(0)?),
+                id: row.get(1)?,
+                cause: Cause::ALL.into_iter().find(|own| own.name() == cause).unwrap_or(Cause::Correction),
+                amount: row.get(3)?,
+                written: row.get(4)?,
+                note: row.get(5)?,
+                at: positive(row.get(6)?),
+                actor: row.get(7)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     fn write(&self, change: &Change<'_>, by: &By<'_>) -> Result<u64, Error> {
         let mut opened = self.current(&self.writes)?;
         let tx = opened.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -319,7 +371,7 @@ impl Register for Sqlite {
             .optional()?;
         let (last, previous) = last.unwrap_or((0, [0; 32]));
         let number = last + 1;
-        let said = apply::apply(&tx, change, number, by.at)?;
+        let said = apply::apply(&tx, change, number, by)?;
         let mut entry = Entry {
             number,
             at: by.at,
@@ -327,7 +379,7 @@ impl Register for Sqlite {
             request: by.request.to_owned(),
             action: said.action.to_owned(),
             kind: said.kind.to_owned(),
-            id: said.id.to_owned(),
+            id: said.id.into_owned(),
             before: said.before,
             after: said.after,
             detail: said.detail,

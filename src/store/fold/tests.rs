@@ -111,7 +111,7 @@ fn rolling_up_changes_no_number() {
     assert!(report.rolled_up.is_some_and(|until| until >= MIDNIGHT + 4 * DAY), "{report:?}");
     let writable: u32 =
         conn.query_row("SELECT value FROM meta WHERE name = 'writable_by'", [], |row| row.get(0)).unwrap();
-    assert_eq!(writable, crate::store::schema::ROLLUPS, "who does not know of rollups must not write");
+    assert_eq!(writable, crate::store::schema::CHARGES, "who does not know of rollups must not write");
 }
 
 #[test]

@@ -70,6 +70,7 @@ fn rows_are_folded_by_key_day_and_tag() {
         cache_write_1h: 10,
         reasoning: 20,
         cost: 70,
+        charge: 70,
         estimated: 1,
         settled: 11,
         latency_us: 6_500,
@@ -169,7 +170,8 @@ fn what_a_level_spent_is_a_fold_over_its_rows() {
     }
     assert!(ledger.flush(Duration::from_secs(10)));
     let span = Span { from: at, to: at + 1_000 };
-    let of = |kind: &str, since| ledger.spent(kind, span, since, u64::MAX).unwrap();
+    let asked = Asked { kind: "key", charges: false, span, since: 0, born: u64::MAX };
+    let of = |kind, since| ledger.spent(&Asked { kind, since, ..asked }).unwrap();
     let keys = of("key", 0);
     assert_eq!(keys["a"], Spent { all: 57, others: 0 }, "what is open counts at its reserve");
     assert_eq!(keys["b"], Spent { all: u128::from(u64::MAX / 2) + 1, others: 0 });
@@ -177,13 +179,15 @@ fn what_a_level_spent_is_a_fold_over_its_rows() {
     assert_eq!(teams.len(), 1, "no team is none");
     assert_eq!(teams["t"], Spent { all: u128::from(u64::MAX / 2) + 57, others: u128::from(u64::MAX / 2) + 57 });
     assert!(of("nonsense", 0).is_empty());
-    assert!(ledger.spent("key", Span { from: at + 1_000, to: u64::MAX }, 0, 0).unwrap().is_empty());
+    assert!(
+        ledger.spent(&Asked { span: Span { from: at + 1_000, to: u64::MAX }, born: 0, ..asked }).unwrap().is_empty()
+    );
     assert_eq!(ledger.foreign().unwrap(), Foreign::default());
     ledger.stop();
     drop((journal, ledger));
 
     let (_journal, ledger) = opened(dir.path());
     assert!(ledger.flush(Duration::from_secs(10)));
-    let keys = ledger.spent("key", span, 0, 0).unwrap();
+    let keys = ledger.spent(&Asked { born: 0, ..asked }).unwrap();
     assert_eq!(keys["a"], Spent { all: 57, others: 57 }, "another process's");
 }

@@ -1,14 +1,20 @@
 //! One change, made in a transaction that its log entry belongs to.
 
+use std::borrow::Cow;
+
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde_json::json;
 
 use super::super::audit::fingerprint;
-use super::super::{Change, Error, Expect, Fresh};
+use super::super::{By, Change, Error, Expect, Fresh, Paying};
 use super::{natural, positive, whole};
 use crate::policy::role::Rights;
 use crate::policy::tenancy::Kind;
 
+/// What the log calls the sum of payments.
+pub const BALANCE: &str = "balance";
+/// Nano-dollars that a balance may have, either way: far from where whole numbers end.
+const MOST_BALANCE: u64 = 2_000_000_000_000_000_000;
 /// Most secrets that a key has at once.
 const SECRETS: i64 = 8;
 
@@ -16,13 +22,14 @@ const SECRETS: i64 = 8;
 pub struct Said<'c> {
     pub action: &'static str,
     pub kind: &'static str,
-    pub id: &'c str,
+    pub id: Cow<'c, str>,
     pub before: Option<String>,
     pub after: Option<String>,
     pub detail: Option<String>,
 }
 
-pub fn apply<'c>(tx: &Transaction<'_>, change: &Change<'c>, number: u64, at: u64) -> Result<Said<'c>, Error> {
+pub fn apply<'c>(tx: &Transaction<'_>, change: &Change<'c>, number: u64, by: &By<'_>) -> Result<Said<'c>, Error> {
+    let at = by.at;
     match *change {
         Change::Put { kind, id, document, parent, user, expect, needs, secret } => {
             for (kind, id) in needs {
@@ -58,7 +65,7 @@ pub fn apply<'c>(tx: &Transaction<'_>, change: &Change<'c>, number: u64, at: u64
             Ok(Said {
                 action: if live.is_some() { "update" } else { "create" },
                 kind: kind.name(),
-                id,
+                id: id.into(),
                 before: live.map(|found| found.document.clone()),
                 after: Some(document.to_owned()),
                 detail: detail.transpose()?,
@@ -76,7 +83,14 @@ pub fn apply<'c>(tx: &Transaction<'_>, change: &Change<'c>, number: u64, at: u64
                 tx.execute(revoke, params![id, whole(number)])?;
             }
             let action = if kind == Kind::Key { "revoke" } else { "delete" };
-            Ok(Said { action, kind: kind.name(), id, before: Some(found.document), after: None, detail: None })
+            Ok(Said {
+                action,
+                kind: kind.name(),
+                id: id.into(),
+                before: Some(found.document),
+                after: None,
+                detail: None,
+            })
         }
         Change::Rotate { key, secret, until, version } => {
             at_version(tx, Kind::Key, key, version)?;
@@ -99,7 +113,7 @@ pub fn apply<'c>(tx: &Transaction<'_>, change: &Change<'c>, number: u64, at: u64
             add_secret(tx, key, secret, number, at)?;
             let (prefix, mark) = (secret.prefix, fingerprint(&secret.digest));
             let detail = json!({"prefix": prefix, "fingerprint": mark, "until": until}).to_string();
-            Ok(Said { action: "rotate", kind: "key", id: key, before: None, after: None, detail: Some(detail) })
+            Ok(Said { action: "rotate", kind: "key", id: key.into(), before: None, after: None, detail: Some(detail) })
         }
         Change::Mint { id, secret, rights, expires, first } => {
             let taken = "SELECT count(*) FROM tokens WHERE ?1 OR id = ?2";
@@ -122,7 +136,7 @@ pub fn apply<'c>(tx: &Transaction<'_>, change: &Change<'c>, number: u64, at: u64
                 ],
             )?;
             let after = Some(of_token(rights, expires));
-            Ok(Said { action: "create", kind: "token", id, before: None, after, detail: Some(told(secret)) })
+            Ok(Said { action: "create", kind: "token", id: id.into(), before: None, after, detail: Some(told(secret)) })
         }
         Change::Revoke { id } => {
             let select = "SELECT role, team, expires FROM tokens WHERE id = ?1 AND NOT gone";
@@ -140,9 +154,49 @@ pub fn apply<'c>(tx: &Transaction<'_>, change: &Change<'c>, number: u64, at: u64
             }
             tx.execute("UPDATE tokens SET gone = 1, change = ?2 WHERE id = ?1", params![id, whole(number)])?;
             let before = json!({"role": role, "team": team, "expires": expires}).to_string();
-            Ok(Said { action: "revoke", kind: "token", id, before: Some(before), after: None, detail: None })
+            Ok(Said { action: "revoke", kind: "token", id: id.into(), before: Some(before), after: None, detail: None })
+        }
+        Change::Pay { kind, level, payment } => {
+            let Paying { id, cause, amount, written, note } = payment;
+            let made = "SELECT count(*) FROM payments WHERE kind = ?1 AND level = ?2 AND id = ?3";
+            if tx.query_row(made, params![kind.name(), level, id], |row| row.get::<_, i64>(0))? > 0 {
+                return Err(Error::Paid);
+            }
+            let sum = "SELECT coalesce(sum(amount), 0) FROM payments WHERE kind = ?1 AND level = ?2";
+            let before: i64 = tx.query_row(sum, [kind.name(), level], |row| row.get(0))?;
+            let after = before.checked_add(amount).filter(|after| after.unsigned_abs() <= MOST_BALANCE);
+            let after = after.ok_or(Error::Balance)?;
+            tx.execute(
+                "INSERT INTO payments (change, kind, level, id, cause, amount, written, note, at, actor)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                params![
+                    whole(number),
+                    kind.name(),
+                    level,
+                    id,
+                    cause.name(),
+                    amount,
+                    written,
+                    note,
+                    whole(at),
+                    by.actor
+                ],
+            )?;
+            Ok(Said {
+                action: cause.name(),
+                kind: BALANCE,
+                id: format!("{}:{level}", kind.name()).into(),
+                before: Some(json!({"paid_in_nano_usd": before}).to_string()),
+                after: Some(json!({"paid_in_nano_usd": after}).to_string()),
+                detail: Some(of_payment(id, amount, written, note)),
+            })
         }
     }
+}
+
+/// What the log says of a payment.
+pub fn of_payment(id: &str, amount: i64, written: &str, note: &str) -> String {
+    json!({"id": id, "nano_usd": amount, "written": written, "note": note}).to_string()
 }
 
 /// What the log says that a token is.

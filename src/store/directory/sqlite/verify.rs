@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::audit::{Chain, Flaw, fingerprint};
 use super::super::{Error, Fresh};
-use super::apply::{of_token, told};
+use super::apply::{BALANCE, of_payment, of_token, told};
 use super::{positive, token};
 
 /// Notes what is not as the log says; returns the number of the last change that anything knows of.
@@ -14,6 +14,7 @@ pub fn stored(conn: &Connection, chain: &mut Chain) -> Result<u64, Error> {
     entities(conn, chain)?;
     secrets(conn, chain)?;
     tokens(conn, chain)?;
+    payments(conn, chain)?;
     let last: i64 = conn.query_row(
         "SELECT max(coalesce((SELECT value FROM meta WHERE name = 'last'), 0),
                     coalesce((SELECT max(change) FROM entities), 0),
@@ -32,7 +33,7 @@ fn entities(conn: &Connection, chain: &mut Chain) -> Result<(), Error> {
              SELECT max(number) FROM audit WHERE kind = e.kind AND id = e.id AND action <> 'rotate')
          WHERE a.number IS NOT e.logged OR (CASE WHEN e.gone THEN a.after IS NOT NULL ELSE a.after IS NOT e.document END)
          UNION
-         SELECT a.kind, a.id FROM audit a WHERE a.kind <> 'token'
+         SELECT a.kind, a.id FROM audit a WHERE a.kind NOT IN ('token', 'balance')
              AND NOT EXISTS (SELECT 1 FROM entities e WHERE e.kind = a.kind AND e.id = a.id)
          ORDER BY 1, 2",
     )?;
@@ -104,6 +105,32 @@ fn tokens(conn: &Connection, chain: &mut Chain) -> Result<(), Error> {
     let missing = select.query_row([], |row| row.get::<_, String>(0)).optional()?;
     if let Some(id) = missing {
         chain.flaw(Flaw::Stored { kind: "token".to_owned(), id });
+    }
+    Ok(())
+}
+
+/// Each payment is an entry of the log, and each such entry a payment.
+fn payments(conn: &Connection, chain: &mut Chain) -> Result<(), Error> {
+    let mut select = conn.prepare(
+        "SELECT p.kind, p.level, p.id, p.amount, p.written, p.note, a.detail,
+             a.action IS p.cause AND a.at IS p.at AND a.actor IS p.actor
+         FROM payments p LEFT JOIN audit a ON a.number = p.change AND a.kind = ?1 AND a.id = p.kind || ':' || p.level",
+    )?;
+    let mut rows = select.query([BALANCE])?;
+    while let Some(row) = rows.next()? {
+        let text = |place| row.get::<_, String>(place);
+        let (id, written, note) = (text(2)?, text(4)?, text(5)?);
+        let said: Option<String> = row.get(6)?;
+        if said != Some(of_payment(&id, row.get(3)?, &written, &note)) || !row.get::<_, bool>(7)? {
+            chain.flaw(Flaw::Stored { kind: BALANCE.to_owned(), id: format!("{}:{}", text(0)?, text(1)?) });
+        }
+    }
+    let mut select = conn.prepare(
+        "SELECT a.id FROM audit a WHERE a.kind = ?1 AND NOT EXISTS (SELECT 1 FROM payments p WHERE p.change = a.number)",
+    )?;
+    let mut rows = select.query([BALANCE])?;
+    while let Some(row) = rows.next()? {
+        chain.flaw(Flaw::Stored { kind: BALANCE.to_owned(), id: row.get(0)? });
     }
     Ok(())
 }
