@@ -37,6 +37,7 @@ use gate::{Caller, Gate, Shown};
 use table::{Access, Door, Route, Run};
 
 use crate::config::directory::{Administrator, Directory};
+use crate::exchange::framing;
 use crate::policy::Moment;
 use crate::policy::role::{Denied, Reach, Rights, Role};
 use crate::store::directory::Follower;
@@ -100,6 +101,16 @@ impl Admin {
 
     async fn answer(&self, session: &mut ServerSession, request_id: &str) -> Result<Answer, Refused> {
         let head = session.req_header();
+        if let Some(h1) = session.as_http1()
+            && let Some(what) = framing::wrong(&h1.get_headers_raw_bytes(), &head.headers, head.version)
+        {
+            session.set_keepalive(None);
+            return Err(Refused::new(
+                400,
+                "bad_request",
+                format!("this is no request that has one reading alone: {what}"),
+            ));
+        }
         let headers = head.headers.clone();
         let (path, query) = (head.uri.path().to_owned(), head.uri.query().unwrap_or_default().to_owned());
         let found = table::find(head.method.as_str(), &path);

@@ -111,7 +111,9 @@ impl Call {
     ) -> Result<Call, Refusal> {
         let members = scan::scan(&body, limits.depth).map_err(|error| refuse_scan(&error, &body, limits))?;
         let reads = said.reads;
-        for names in [&CONTROLS[..], if reads.in_body { &IN_BODY } else { &[] }, reads.max_output, reads.single] {
+        for names in
+            [&CONTROLS[..], if reads.in_body { &IN_BODY } else { &[] }, reads.max_output, reads.single, reads.prompt]
+        {
             if let Some(member) = members.repeated(&body, names) {
                 return Err(Refusal::Repeated { member: member.to_string() });
             }

@@ -16,6 +16,7 @@ mod decide;
 pub mod estimate;
 pub mod explain;
 mod facts;
+pub mod framing;
 pub mod held;
 pub mod identity;
 pub mod models;

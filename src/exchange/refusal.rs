@@ -91,6 +91,10 @@ pub enum Refusal {
     },
     BodyTimeout,
     BodyIncomplete,
+    /// Its head may be read in more than one way.
+    Framing {
+        what: &'static str,
+    },
     Repeated {
         member: String,
     },
@@ -215,6 +219,7 @@ impl Refusal {
             Refusal::Malformed { .. }
             | Refusal::TooDeep { .. }
             | Refusal::BodyIncomplete
+            | Refusal::Framing { .. }
             | Refusal::Repeated { .. }
             | Refusal::Invalid(_)
             | Refusal::Unsayable(_)
@@ -274,6 +279,7 @@ impl Refusal {
             Refusal::UnknownPath { .. } => "unknown_url",
             Refusal::WrongMethod { .. } => "method_not_allowed",
             Refusal::Malformed { .. } | Refusal::BodyIncomplete => "invalid_json",
+            Refusal::Framing { .. } => "bad_request",
             Refusal::TooDeep { .. } => "too_deep",
             Refusal::TooLarge { .. } => "request_too_large",
             Refusal::HeadTooLarge { .. } => "headers_too_large",
@@ -407,6 +413,7 @@ impl Refusal {
             Refusal::Malformed { message } => format!("The body is not a JSON object: {message}"),
             Refusal::TooDeep { limit } => format!("The body is nested deeper than {limit} levels."),
             Refusal::TooLarge { limit } => format!("The body is larger than {limit} bytes, the limit of this gateway."),
+            Refusal::Framing { what } => format!("This is no request that has one reading alone: {what}."),
             Refusal::HeadTooLarge { limit } => format!("The headers are more than this gateway takes (limit {limit})."),
             Refusal::BodyTimeout => "The body did not arrive in time.".into(),
             Refusal::BodyIncomplete => "The body ended before it was whole.".into(),
@@ -522,6 +529,7 @@ impl Refusal {
             Refusal::Malformed { .. } => "malformed",
             Refusal::TooDeep { .. } => "too_deep",
             Refusal::TooLarge { .. } => "too_large",
+            Refusal::Framing { .. } => "bad_framing",
             Refusal::HeadTooLarge { .. } => "head_too_large",
             Refusal::BodyTimeout => "body_timeout",
             Refusal::BodyIncomplete => "body_incomplete",

@@ -15,9 +15,9 @@ use super::gate::{Gate, KeepAlive};
 use super::{bearers, dedup, explaining, intake, limiting, reply, shadow};
 use crate::dialect::{anthropic, openai_responses};
 use crate::exchange::paths::{self, Access, Found, Operation};
-use crate::exchange::{self, Call, Circumstances, Plan, Refusal, Said, models};
-use crate::store::ledger::{self, GroupBy};
+use crate::exchange::{self, Call, Circumstances, Plan, Refusal, Said, framing, models};
 use crate::store::failpoint;
+use crate::store::ledger::{self, GroupBy};
 use crate::store::usage::{self, Eyes};
 use crate::telemetry::events;
 
@@ -38,11 +38,12 @@ pub async fn request(session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         Ok(Next::Proxy) => Ok(false),
         Ok(Next::Answered) => Ok(true),
         Err(Some(refusal)) => {
-            if matches!(refusal, Refusal::BodyIncomplete | Refusal::BodyTimeout) {
+            if matches!(refusal, Refusal::BodyIncomplete | Refusal::BodyTimeout | Refusal::Framing { .. }) {
                 // Where its body ends is not known, and so not where another request would begin.
                 session.set_keepalive(None);
+            } else {
+                drain(session).await;
             }
-            drain(session).await;
             // What it took is given back before the caller can come again.
             ctx.allotment = None;
             let sent = refuse(session, &refusal, ctx).await;
@@ -65,6 +66,11 @@ enum Next {
 
 async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<Next, Option<Refusal>> {
     let head = session.req_header();
+    if let Some(h1) = session.downstream_session.as_http1()
+        && let Some(what) = framing::wrong(&h1.get_headers_raw_bytes(), &head.headers, head.version)
+    {
+        return Err(Some(Refusal::Framing { what }));
+    }
     let path = head.uri.path();
     let versioned = head.headers.contains_key("anthropic-version");
     ctx.dialect = paths::dialect_of(path, versioned);

@@ -357,6 +357,11 @@ impl Statement {
             "call is charged by an estimate of its usage.",
             "calls are charged by an estimate of their usage.",
         );
+        say(
+            orphaned,
+            "call was cut off by an end of the gateway, and is charged at the most that it can have come to.",
+            "calls were cut off by an end of the gateway, and are charged at the most that they can have come to.",
+        );
         if let Some(until) = self.rolled_up {
             all.push(format!("Charges before {} are kept by day.", self.day(until)));
         }

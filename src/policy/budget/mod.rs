@@ -131,7 +131,7 @@ impl fmt::Display for Short {
 }
 
 impl Short {
-    /// The same of a balance: `The balance of the project `shop` is spent. Pay in more at ...`.
+    /// The same of a balance: `The balance of the project `shop` is spent. More can be paid in here: ...`.
     fn prepaid(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Short { level, why, top_up, .. } = self;
         write!(f, "The balance of the {} `{}` ", level.kind, level.id)?;

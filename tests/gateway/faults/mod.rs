@@ -38,6 +38,21 @@
 //! | G-8 | unit | `policy::budget::window`: no clock of a whole process is moved |
 //! | G-9 | replay | `g09_no_reserve_is_below_the_truth`, over the recordings |
 //! | H-8 to H-10 | `tenants` | H-10: kills at random moments; a change that fails half way is a unit test of `store/directory` |
+//! | I-1 to I-6, I-14, I-20, L-3, L-5, L-6 | `protocol` | I-14: nothing that a caller names is asked by us, so there is nothing to guard; webhooks and issuers are the operator's own. L-3: h2.CL and h2.TE need no case of ours, since callers have no HTTP/2 on the plain port; a bare LF within a chunk's extension is taken by Pingora, and goes no further, for bodies are framed anew. L-5: an upgrade is not made, and the request is answered like any other |
+//! | I-7 | none | bodies of callers are never unpacked: what is packed is no JSON |
+//! | I-8 | none | there is no multipart endpoint yet |
+//! | I-9 | none | no pattern is compiled that is not the operator's, and none backtracks |
+//! | I-10 to I-12 | unit | `store/ledger`: foreign text is a value and never a statement; `telemetry/log`, `telemetry/metrics`: forged lines and labels; parameters of `/v1/usage` |
+//! | I-13 | `protocol` (I-14) | addresses in body and headers |
+//! | I-15 | replay, `laws` | what is said is passed on as it is, byte for byte |
+//! | I-16, I-17 | none | there is no console and no cache of answers yet |
+//! | I-18 | `make fuzz` | |
+//! | I-19 | none | digests of secrets are compared in constant time (`policy/auth`); a measurement of a million samples says nothing on a shared machine |
+//! | L-1, L-2, L-4 | none | judges that are not part of a plain machine: h2spec, llhttp's cases, four other servers |
+//! | L-7 to L-9 | `frames`, `make sdk-test`, `voices` | |
+//! | L-10 | `make authz` | schemathesis |
+//! | L-11, L-12 | none | the gateway ends no TLS of callers itself, and has no WebSockets |
+//! | L-13 | `answers` | |
 //! | J-1 | `authz` (`make authz`) | the matrix, made of the router's table |
 //! | J-2 to J-6, J-8, J-9, J-11 to J-14 | `tenants` | J-2: keys, projects, users, teams, kept responses; there are no files, batches or threads yet. J-11: we send webhooks and take none; that they verify is a test of `alerts`. J-12: there are no cookies and no sessions |
 //! | J-7 | none | there is no cache of answers yet; calls that are joined (`dedup`) are told apart by their key first |
@@ -60,6 +75,7 @@ mod health;
 mod lifecycle;
 mod limits;
 mod names;
+mod protocol;
 mod search;
 mod secrets;
 mod status;
