@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use pingora::listeners::TcpSocketOptions;
+use pingora::listeners::{ListenerConfig, TcpSocketOptions};
 use pingora::protocols::TcpKeepalive;
+use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, RunArgs, Server, ShutdownWatch};
 use pingora::services::background::background_service;
@@ -43,6 +44,10 @@ use crate::store::responses::Responses;
 use crate::telemetry::{self, Metrics, Supervisor};
 use crate::wire::writer;
 
+/// Bytes read ahead from a client's connection. Bodies come in reads longer than that, which then need no copy on their way
+/// (Pingora's own 64 KiB are as long as its longest read, and every body is copied through them); and an idle connection
+/// holds less.
+const READ: usize = 16 << 10;
 /// How long past the drain Pingora waits before it ends the process itself, should the drain be stuck.
 const PAST_DRAIN: Duration = Duration::from_secs(10);
 
@@ -123,7 +128,8 @@ fn serve(file: &Path, successor: Option<&Path>) -> Result<Infallible, Vec<String
     for address in &snapshot.listen {
         let mut options = TcpSocketOptions::default();
         options.tcp_keepalive = Some(probes());
-        data.add_tcp_with_settings(&address.to_string(), options);
+        let listener = ListenerConfig::tcp(address.to_string()).tcp_socket_options(options);
+        data.add_listener(listener.l4_buffer(L4BufferSettings::default().read(READ)));
     }
     server.add_service(data);
 

@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
-
 use super::relay::{Facts, Terms};
 use super::{Call, Candidate, Held, Refusal, Relay, Resume, resume, worst};
 use crate::config::Snapshot;
@@ -23,6 +21,7 @@ use crate::policy::rules::Rule;
 use crate::provider::Target;
 use crate::wire::json::Invalid;
 use crate::wire::patch::Patch;
+use crate::wire::pieces::Pieces;
 
 /// Output tokens assumed where neither caller nor catalogue bounds them, and nobody has a budget.
 const UNBOUNDED_OUTPUT: u64 = 16_384;
@@ -37,7 +36,8 @@ pub struct Attempt {
     pub held: Option<Held>,
     /// Path and query at the provider, base path included but for the node's.
     pub path: String,
-    pub body: Bytes,
+    /// As it is sent: what stays as the caller wrote it is shared with the call.
+    pub body: Pieces,
     pub terms: Terms,
     /// When the journal was told of it.
     pub begun: Moment,
@@ -193,7 +193,7 @@ impl Attempt {
             }
             let mut patch = Patch::default();
             outbound.splice(&call.body, &call.members, &to, &mut patch);
-            if patch.is_empty() { call.body.clone() } else { patch.apply(&call.body).into() }
+            if patch.is_empty() { call.body.clone().into() } else { patch.pieces(&call.body) }
         } else {
             rewritten = true;
             let mut request = inbound.decode(&call.body).map_err(mistaken)?;
@@ -280,7 +280,7 @@ impl Attempt {
         self.reserve
     }
 
-    fn worst_case(call: &Call, inbound: &dyn Inbound, terms: &Terms, body: &[u8], bounded: bool) -> Amount {
+    fn worst_case(call: &Call, inbound: &dyn Inbound, terms: &Terms, body: &Pieces, bounded: bool) -> Amount {
         let target = &*terms.target;
         if target.price.is_none() && !matches!(terms.charge, Some(Some(_))) {
             return Amount::default();

@@ -12,6 +12,7 @@ use super::Call;
 use crate::dialect::{Abilities, Inbound};
 use crate::ir::{Block, Content, Media, MediaKind, Source};
 use crate::policy::price::Extent;
+use crate::wire::pieces::Pieces;
 
 /// Tokens that a provider adds of its own: the model's template, a prompt for schemas (some bring their own instead of the
 /// model's), and for tools (Anthropic: up to 804 for any, and 735 for one of its own; docs.claude.com, "Tool use", seen
@@ -57,7 +58,7 @@ pub struct To<'a> {
     pub model: &'a str,
     pub abilities: &'a Abilities,
     /// The body as it is sent.
-    pub body: &'a [u8],
+    pub body: &'a Pieces,
 }
 
 /// How much of everything the provider may count at most.
@@ -268,7 +269,7 @@ impl Look {
                 // A screenshot, by its address, may be in there.
                 Content::Other { kind, json } => {
                     self.open |= kind.as_str() == "container_upload";
-                    let pictured = has(json.get().as_bytes(), b"image") || has(json.get().as_bytes(), b"screenshot");
+                    let pictured = json.get().contains("image") || json.get().contains("screenshot");
                     self.tokens += if pictured { picture } else { 0 };
                 }
                 _ => {}
@@ -297,8 +298,9 @@ impl Look {
     }
 }
 
-fn has(bytes: &[u8], part: &[u8]) -> bool {
-    memmem::find(bytes, part).is_some()
+/// Pieces meet where a value of JSON ends, so that nothing that is looked for is in two of them.
+fn has(body: &Pieces, part: &[u8]) -> bool {
+    body.iter().any(|piece| memmem::find(piece, part).is_some())
 }
 
 #[cfg(test)]
@@ -317,7 +319,16 @@ mod tests {
         let said = Said { reads: inbound.reads(), model: "m", stream: false, array: false, count: false };
         let call = Call::read(Bytes::copy_from_slice(body.as_bytes()), &said, &Limits::small(), &|_| None).unwrap();
         let abilities = Abilities { context: Some(CONTEXT_WINDOW), max_output: Some(8_000), ..Abilities::default() };
-        extent(&call, inbound, &To { dialect: dialect.name, model: "m", abilities: &abilities, body: body.as_bytes() })
+        extent(
+            &call,
+            inbound,
+            &To {
+                dialect: dialect.name,
+                model: "m",
+                abilities: &abilities,
+                body: &Bytes::copy_from_slice(body.as_bytes()).into(),
+            },
+        )
     }
 
     fn chat(more: &str) -> Extent {

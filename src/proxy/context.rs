@@ -116,12 +116,14 @@ pub struct Dispatched {
     pub error: Option<ErrorBody>,
     /// Its request was, or is about to be, written to the provider.
     pub sent: bool,
+    /// Pieces of its body that were given to Pingora.
+    pub written: usize,
 }
 
 impl Dispatched {
     /// An attempt that is about to begin.
     pub fn new(attempt: Box<Attempt>, renewed: bool) -> Dispatched {
-        Dispatched { attempt, to: None, credential: None, grant: None, renewed, error: None, sent: false }
+        Dispatched { attempt, to: None, credential: None, grant: None, renewed, error: None, sent: false, written: 0 }
     }
 
     /// What must not stand in any text that others read.

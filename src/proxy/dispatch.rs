@@ -179,6 +179,7 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>>
                 peer.options.write_timeout = Some(write);
                 if let Some(gate) = &ctx.gate {
                     gate.begin(Instant::now() + first_by, timeouts.idle);
+                    gate.send(current.attempt.body.count());
                 }
                 ctx.current = Some(current);
                 // Two answers to what is to be gone on with would be one too many.

@@ -2,8 +2,8 @@
 //!
 //! Pingora lets `Session::downstream_session` be replaced by a `Custom` session, whose answers steer the loop. This one
 //!
-//! - says that the request's body is done and can be replayed, so that every attempt asks `request_body_filter` for a
-//!   body, of any size (Pingora's own retry buffer ends at 64 KiB, and beyond it an upstream waits for ever);
+//! - says that the request's body is there and can be replayed, so that every attempt asks `request_body_filter` for a
+//!   body, piece by piece and of any size (Pingora's own retry buffer ends at 64 KiB, and beyond it an upstream waits for ever);
 //! - holds the response's head until the first body byte, so that an attempt that fails before its first good event
 //!   leaves no trace at the client, and so that headers known only then (cost) can still be added;
 //! - lets a further attempt go on with a stream that has begun: its head is swallowed, and what ended the attempt before does
@@ -64,6 +64,9 @@ pub const OUT_OF_RACE: ErrorType = ErrorType::Custom("OutOfRace");
 pub const BROKEN_OFF: ErrorType = ErrorType::Custom("BrokenOff");
 /// A head without the body that it must have.
 pub const EMPTY_ANSWER: ErrorType = ErrorType::Custom("EmptyAnswer");
+
+/// A marker: `request_body_filter` puts the attempt's body, or the next piece of it, in its place.
+const PIECE: Bytes = Bytes::from_static(b"-");
 
 /// Bytes a millisecond that the slowest caller takes of a whole answer.
 const SLOWEST: usize = 16;
@@ -358,7 +361,7 @@ impl CustomSession for Downstream {
     // What steers the loop.
 
     fn is_body_done(&mut self) -> bool {
-        true
+        self.gate.more.load(Relaxed) == 0
     }
 
     fn is_body_empty(&mut self) -> bool {
@@ -366,8 +369,7 @@ impl CustomSession for Downstream {
     }
 
     fn get_retry_buffer(&self) -> Option<Bytes> {
-        // A marker: `request_body_filter` puts the attempt's body in its place.
-        Some(Bytes::from_static(b"-"))
+        Some(PIECE)
     }
 
     fn retry_buffer_truncated(&self) -> bool {
@@ -383,7 +385,12 @@ impl CustomSession for Downstream {
         self.inner.set_write_timeout(Some(idle));
     }
 
-    async fn read_body_or_idle(&mut self, _no_body_expected: bool) -> Result<Option<Bytes>> {
+    async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
+        let more = self.gate.more.load(Relaxed);
+        if !no_body_expected && more > 0 {
+            self.gate.more.store(more - 1, Relaxed);
+            return Ok(Some(PIECE));
+        }
         loop {
             let (mut by, what) = self.patience();
             let sign = self.silent_until().filter(|sign| *sign < by && self.orphaned.is_none());

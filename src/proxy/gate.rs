@@ -26,6 +26,8 @@ pub struct Gate {
     pub(super) keep_alive: Option<KeepAlive>,
     /// Whether there is a `race`: looked at each time something is waited for.
     pub(super) racing: AtomicBool,
+    /// Pieces of the attempt's body that Pingora is still to ask for.
+    pub(super) more: AtomicUsize,
     /// The client has left.
     pub(super) left: AtomicBool,
     /// How far the answer is read on then, and those that are read on now.
@@ -94,6 +96,7 @@ impl Gate {
             cut: AtomicBool::new(false),
             keep_alive,
             racing: AtomicBool::new(false),
+            more: AtomicUsize::new(0),
             left: AtomicBool::new(false),
             read_on,
             state: Mutex::new(GateState {
@@ -124,6 +127,11 @@ impl Gate {
         state.race_only = false;
         state.whole = false;
         state.working = true;
+    }
+
+    /// The attempt's body is in so many pieces: Pingora asks for the first by itself.
+    pub fn send(&self, pieces: usize) {
+        self.more.store(pieces.saturating_sub(1), Relaxed);
     }
 
     /// No provider is at work: only the client and the call's own clocks are listened to.

@@ -61,7 +61,7 @@ pub fn prove(head: &mut RequestHeader, attempt: &Attempt, node: &Node, grant: &G
         (Proof::Bearer { header: (name, value), .. }, _) => head.insert_header(name.clone(), value),
         (Proof::Aws(keys), Some(Source::Aws(account))) => {
             let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
-            let request = Unsigned { method: "POST", host: &node.authority, path, query, body: &attempt.body };
+            let request = Unsigned { method: "POST", host: &node.authority, path, query, body: &attempt.body.whole() };
             let signed = account.sign(keys, &request, now);
             let signed = signed.or_err(ErrorType::InvalidHTTPHeader, "the configuration makes no header")?;
             signed.into_iter().try_for_each(|(name, value)| head.insert_header(name, value))

@@ -118,12 +118,13 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        let cork = ctx.cork.take();
-        if let (true, Some(current)) = (end, &ctx.current) {
-            let whole = current.attempt.body.clone();
+        let cork = if end { ctx.cork.take() } else { None };
+        let Some(current) = &mut ctx.current else { return Ok(()) };
+        if let Some(piece) = current.attempt.body.get(current.written) {
+            current.written += 1;
             *body = Some(match cork {
-                Some(cork) => cork.until_written(whole),
-                None => whole,
+                Some(cork) => cork.until_written(piece.clone()),
+                None => piece.clone(),
             });
         }
         Ok(())

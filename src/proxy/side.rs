@@ -338,7 +338,10 @@ impl Exchange {
         let Some(head) = dispatch::own_head(current, &self.errand.headers, now)? else { return Ok(()) };
         self.sent = true;
         http.write_request_header(Box::new(head)).await?;
-        http.write_request_body(current.attempt.body.clone(), true).await?;
+        let last = current.attempt.body.count() - 1;
+        for (number, piece) in current.attempt.body.iter().enumerate() {
+            http.write_request_body(piece.clone(), number == last).await?;
+        }
         http.finish_request_body().await?;
         for _ in 0..=INTERIM {
             http.read_response_header().await?;

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use crate::wire::eventstream;
 use crate::wire::frames::{self, FrameError, Framing};
 use crate::wire::json::{Raw, Text};
@@ -53,9 +55,20 @@ pub fn patch(input: &[u8]) {
         let [start, end, with] = *edit;
         patch.replace(usize::from(start)..usize::from(end), vec![with; usize::from(with % 4)]);
     }
+    applied(&patch, body);
+    patch_members(body, edits);
+}
+
+/// Edited whole and in pieces, which is the same.
+fn applied(patch: &Patch, body: &[u8]) -> Vec<u8> {
     let out = patch.apply(body);
     assert_eq!(out.len(), out.capacity());
-    patch_members(body, edits);
+    for long in [0, 1, 3, 17] {
+        let pieces = patch.split(&Bytes::copy_from_slice(body), long);
+        assert_eq!((&*pieces.whole(), pieces.len()), (&*out, out.len()), "{long}");
+        assert!(pieces.count() == 1 || pieces.iter().all(|piece| !piece.is_empty()));
+    }
+    out
 }
 
 /// Edits of members, each byte one edit, tried on the body and on a plain list beside it.
@@ -96,8 +109,7 @@ pub fn patch_members(body: &[u8], edits: &[u8]) {
             }
         }
     }
-    let out = patch.apply(body);
-    assert_eq!(out.len(), out.capacity());
+    let out = applied(&patch, body);
     let expected: Vec<_> = model.into_iter().flatten().chain(inserted).collect();
     match scan::scan(&out, DEPTH) {
         Ok(after) => assert_eq!(self::listed(&after, &out), expected, "{}", String::from_utf8_lossy(&out)),

@@ -7,6 +7,7 @@ pub mod json;
 pub mod laws;
 pub mod lines;
 pub mod patch;
+pub mod pieces;
 pub mod read;
 pub mod scan;
 pub mod sse;

@@ -6,8 +6,14 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use bytes::Bytes;
+
+use super::pieces::Pieces;
 use super::scan::{Member, Members};
 use super::writer;
+
+/// Bytes that stay as they are, from which on it costs less to send them from where they lie than to copy them.
+const SHARED: usize = 32 << 10;
 
 /// Edits of one object body. Where spans overlap, the one that starts first is made and the other left out; of those
 /// that start together a removal is made, then what was asked for first.
@@ -80,6 +86,48 @@ impl Patch {
     /// The edited body, in one allocation of its exact size.
     pub fn apply(&self, body: &[u8]) -> Vec<u8> {
         let mut tail = Vec::new();
+        let edits = self.edits(body.len(), &mut tail);
+        let size = edits.iter().fold(body.len(), |size, (span, with)| size + with.len() - span.len());
+        let mut out = Vec::with_capacity(size);
+        let mut at = 0;
+        for (span, with) in edits {
+            out.extend_from_slice(body.get(at..span.start).unwrap_or_default());
+            out.extend_from_slice(with);
+            at = span.end;
+        }
+        out.extend_from_slice(body.get(at..).unwrap_or_default());
+        out
+    }
+
+    /// The edited body, of which long runs that stay as they are are not copied.
+    pub fn pieces(&self, body: &Bytes) -> Pieces {
+        self.split(body, SHARED)
+    }
+
+    /// The same, where runs of so many bytes are long ones.
+    pub(super) fn split(&self, body: &Bytes, long: usize) -> Pieces {
+        let mut tail = Vec::new();
+        let edits = self.edits(body.len(), &mut tail);
+        let mut pieces = Pieces::default();
+        let mut written = Vec::new();
+        let mut at = 0;
+        let end = (body.len()..body.len(), &[][..]);
+        for (span, with) in edits.into_iter().chain([end]) {
+            if span.start.saturating_sub(at) < long {
+                written.extend_from_slice(body.get(at..span.start).unwrap_or_default());
+            } else {
+                pieces.push(std::mem::take(&mut written).into());
+                pieces.push(body.slice(at..span.start));
+            }
+            written.extend_from_slice(with);
+            at = span.end;
+        }
+        pieces.push(written.into());
+        pieces
+    }
+
+    /// What is put in place of what, in order and apart from one another. `tail` keeps what is added at the end.
+    fn edits<'e>(&'e self, length: usize, tail: &'e mut Vec<u8>) -> Vec<(Range<usize>, &'e [u8])> {
         let mut edits: Vec<(Range<usize>, &[u8])> = Vec::new();
         if let Some(shape) = &self.shape {
             edits.extend(self.removals(shape).map(|span| (span, &[][..])));
@@ -96,26 +144,17 @@ impl Patch {
             let kept = (0..shape.members.len()).rev().find(|index| !self.removed.contains(index));
             // Right after the last member that stays, so that white space before the brace stays there.
             let at = kept.and_then(|index| shape.members.get(index)).map_or(shape.close, |span| span.end);
-            edits.push((at..at, &tail));
+            edits.push((at..at, tail));
         }
         // Stable. An insertion where another edit begins comes before it.
         edits.sort_by_key(|(span, _)| (span.start, !span.is_empty()));
         let mut at = 0;
         edits.retain(|(span, _)| {
-            let apart = span.start >= at && span.start <= span.end && span.end <= body.len();
+            let apart = span.start >= at && span.start <= span.end && span.end <= length;
             at = if apart { span.end } else { at };
             apart
         });
-        let size = edits.iter().fold(body.len(), |size, (span, with)| size + with.len() - span.len());
-        let mut out = Vec::with_capacity(size);
-        let mut at = 0;
-        for (span, with) in edits {
-            out.extend_from_slice(body.get(at..span.start).unwrap_or_default());
-            out.extend_from_slice(with);
-            at = span.end;
-        }
-        out.extend_from_slice(body.get(at..).unwrap_or_default());
-        out
+        edits
     }
 
     /// The spans to cut: each run of removed members with the commas that are then too many.
@@ -215,6 +254,22 @@ mod tests {
             p.remove(m, b, "a");
         });
         assert_eq!(named, r#"{"x":2}"#);
+    }
+
+    #[test]
+    fn what_is_long_is_not_copied() {
+        let long = "x".repeat(SHARED);
+        let body = Bytes::from(format!(r#"{{"messages":"{long}","model":"alias","more":"{long}","last":1}}"#));
+        let members = scan(&body, 64).unwrap();
+        let mut patch = Patch::default();
+        patch.replace_value(members.get(&body, "model").unwrap(), *b"\"gpt\"");
+        patch.insert(&members, &body, "new", b"2");
+        let pieces = patch.pieces(&body);
+        let inside = |piece: &Bytes| body.as_ptr_range().contains(&piece.as_ptr());
+        assert_eq!(pieces.iter().map(inside).collect::<Vec<_>>(), [true, false, true, false]);
+        assert_eq!(&*pieces.whole(), patch.apply(&body));
+        assert_eq!(pieces.get(1).unwrap(), "\"gpt\"");
+        assert_eq!(pieces.get(3).unwrap(), ",\"new\":2}", "a short run is written anew");
     }
 
     proptest! {

@@ -144,6 +144,22 @@ fn the_next_target_gets_the_whole_body() {
 }
 
 #[test]
+fn a_body_with_its_model_in_the_middle_arrives_whole() {
+    let (before, after) = ("b".repeat(300_000), "a".repeat(90_000));
+    let body = |model: &str| {
+        let messages = format!(r#"[{{"role":"user","content":"{before}"}}]"#);
+        format!(r#"{{"messages":{messages},"model":"{model}","stop":["{after}"]}}"#)
+    };
+    let (one, two) = (Upstream::always(answers::error(500, "no")), rescuer());
+    let gateway = with_backup(&one.v1(), &two, QUICK);
+    for _ in 0..3 {
+        assert_rescued(&gateway.chat_with(&[], body("alias")), false, "a body in pieces");
+    }
+    assert!(one.attempts().iter().all(|seen| seen.text() == body("alias-real")));
+    assert!(two.attempts().iter().all(|seen| seen.text() == body("backup-real")));
+}
+
+#[test]
 fn a_request_at_fault_goes_nowhere_else() {
     for (status, code) in [(400, "unsupported_value"), (400, "content_policy_violation"), (413, "too_large")] {
         let body = json!({"error": {"message": "Your request is odd.", "type": "invalid_request_error",

@@ -115,7 +115,12 @@ fn reserve(exchange: &Exchange, body: &str) -> Option<(Extent, Option<Price>)> {
     let row = catalog::builtin().lookup(preset, name, SEEN);
     let (abilities, price) = row.map_or((Abilities::default(), None), |row| (row.abilities, Some(row.price)));
     let dialect = exchange.speech().name();
-    let to = worst::To { dialect, model: name, abilities: &abilities, body: body.as_bytes() };
+    let to = worst::To {
+        dialect,
+        model: name,
+        abilities: &abilities,
+        body: &Bytes::copy_from_slice(body.as_bytes()).into(),
+    };
     Some((worst::extent(&call, inbound, &to), price))
 }
 
