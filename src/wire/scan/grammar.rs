@@ -314,25 +314,27 @@ pub(in crate::wire) fn special(rest: &[u8]) -> Option<usize> {
 
 const NEAR: usize = 64;
 
-/// As [`special`], by blocks: quote and backslash are looked for with the widest vectors the processor has, and the
-/// least byte of what lies before them, which compiles to vectors too, tells of control characters.
-#[inline(never)]
+/// As [`special`], by blocks of which each is only asked whether it has such a byte.
 fn special_far(rest: &[u8]) -> Option<usize> {
-    /// Small enough that the second look finds it in the nearest cache.
-    const BLOCK: usize = 4_096;
-    let mut passed = 0;
-    for block in rest.chunks(BLOCK) {
-        let found = memchr::memchr2(b'"', b'\\', block);
-        let plain = found.and_then(|at| block.get(..at)).unwrap_or(block);
-        if plain.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < 0x20 {
-            return special_near(plain).map(|at| passed + at);
-        }
-        if let Some(at) = found {
-            return Some(passed + at);
-        }
-        passed += block.len();
-    }
-    None
+    let passed = plain_blocks(rest);
+    special_near(rest.get(passed..)?).map(|at| passed + at)
+}
+
+/// Bytes of whole blocks, from the front, that have nothing special in them; compiled once for the vectors that every
+/// processor has and once for wider ones, and chosen between at run time.
+#[multiversion::multiversion(targets("x86_64+avx2"))]
+fn plain_blocks(rest: &[u8]) -> usize {
+    /// Long enough to be told in few steps, and short enough to be looked through again.
+    const BLOCK: usize = 256;
+    let special = |block: &&[u8; BLOCK]| {
+        // With its second bit turned over, a quote comes right behind the control characters, and so do no others: a
+        // minimum tells of both, and another one of the backslash.
+        let least = |(low, back): (u8, u8), byte: &u8| (low.min(byte ^ 2), back.min(byte ^ b'\\'));
+        let (low, back) = block.iter().fold((u8::MAX, u8::MAX), least);
+        low <= b'"' ^ 2 || back == 0
+    };
+    let blocks = rest.as_chunks::<BLOCK>().0;
+    blocks.iter().position(|block| special(&block)).unwrap_or(blocks.len()) * BLOCK
 }
 
 /// As [`special`], eight bytes at a time and the last few one by one.
