@@ -1,8 +1,12 @@
 //! What one call pays for being governed, among 10, 1,000 and 1,000,000 keys: its key found by the secret and held to four
 //! levels, ten limits taken and put right (`limits`); and its two records appended to the journal (`journal`).
+//!
+//! Ten of the keys call, wherever among the others they are. `scattered`: ten thousand of a million call by turns, so that
+//! what each has taken is in memory, and in no processor's cache.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench may panic, and tells what it measured")]
 
+use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -27,8 +31,9 @@ organisations: { acme: { limits: [{ of: spend, most: 1000000, per: day, by: fixe
 teams: { search: { organisation: acme, limits: { rpm: 1000000000, tpm: 1000000000000 } } }
 projects: { web: { team: search, limits: [{ of: requests, most: 1000000000, per: second, by: token_bucket }, { of: tokens, most: 1000000000, per: second, by: token_bucket }] } }
 ";
-/// Keys that call, whatever their number: what they take of is in memory, not in a processor's cache.
-const CALLERS: usize = 10_000;
+/// Keys that call, whatever their number.
+const CALLERS: usize = 10;
+const SCATTERED: usize = 10_000;
 
 fn secret(n: usize) -> String {
     format!("pk-bench-{n:032}")
@@ -67,13 +72,14 @@ fn govern(criterion: &mut Criterion) {
         let before = resident();
         let snapshot = snapshot(count);
         println!("{count} keys: {} bytes of memory each", resident().saturating_sub(before) / count as u64);
-        let secrets: Vec<String> = (0..CALLERS).map(|n| secret(n * 7_919 % count)).collect();
+        let secrets: Vec<String> = (0..SCATTERED).map(|n| secret(n * 7_919 % count)).collect();
+        let callers = Cell::new(CALLERS);
         let mut dice = fastrand::Rng::with_seed(1);
         let mut clock = 1_000_000;
         let mut call = |journal: Option<&Journal>| {
             clock += 5;
             let now = Moment { mono: clock, unix_ms: 1_795_219_200_000 + clock / 1_000 };
-            let secret = secrets.get(dice.usize(..secrets.len())).map(String::as_str);
+            let secret = secrets.get(dice.usize(..callers.get())).map(String::as_str);
             let key = admit(&snapshot, &directory, secret, now.unix_ms / 1_000).unwrap();
             permit(&key, None, None).unwrap();
             let ask = Ask {
@@ -110,6 +116,15 @@ fn govern(criterion: &mut Criterion) {
         };
         group.bench_function(BenchmarkId::new("limits", count), |bencher| bencher.iter(|| call(None)));
         group.bench_function(BenchmarkId::new("journal", count), |bencher| bencher.iter(|| call(Some(&journal))));
+        if count > SCATTERED {
+            callers.set(SCATTERED);
+            let before = resident();
+            group.bench_function(BenchmarkId::new("limits scattered", count), |bencher| bencher.iter(|| call(None)));
+            let used = resident().saturating_sub(before) / SCATTERED as u64;
+            println!("{used} bytes more for a key whose limits are in use");
+            let id = BenchmarkId::new("journal scattered", count);
+            group.bench_function(id, |bencher| bencher.iter(|| call(Some(&journal))));
+        }
     }
     group.finish();
 }
