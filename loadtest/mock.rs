@@ -1,12 +1,24 @@
 //! An upstream that costs next to nothing: prepared answers of OpenAI's and Anthropic's shape, whole and streamed.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Content events of a streamed answer.
 pub const CHUNKS: usize = 100;
+/// A caller's `user` who is answered by 64 events, 20 ms apart, and one who is answered by 30, a second apart.
+pub const PACED: &str = "paced-20ms";
+pub const SLOW: &str = "paced-1s";
+/// What stands before the 16 digits of the moment at which such an event was sent.
+pub const STAMP: &[u8] = b"sent at ";
+
+/// Microseconds since the first call of this: one clock for those who send and those who read.
+pub fn micros() -> u64 {
+    static BEGUN: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(BEGUN.get_or_init(Instant::now).elapsed().as_micros()).unwrap_or(u64::MAX)
+}
 
 pub struct Answers {
     chat: Vec<u8>,
@@ -47,12 +59,14 @@ fn stream(events: Vec<String>) -> Vec<Vec<u8>> {
     chunks
 }
 
+fn chat_event(delta: &str, finish: &str) -> String {
+    format!(
+        "data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"mock\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"logprobs\":null,\"finish_reason\":{finish}}}]}}\n\n"
+    )
+}
+
 fn chat_events() -> Vec<String> {
-    let event = |delta: &str, finish: &str| {
-        format!(
-            "data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"mock\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"logprobs\":null,\"finish_reason\":{finish}}}]}}\n\n"
-        )
-    };
+    let event = chat_event;
     let mut events = vec![event(r#"{"role":"assistant","content":""}"#, "null")];
     events.extend((0..CHUNKS).map(|n| event(&format!(r#"{{"content":" word{n}"}}"#), "null")));
     events.push(event("{}", "\"stop\""));
@@ -101,6 +115,10 @@ async fn connection(mut socket: TcpStream, answers: &Answers) -> std::io::Result
     let mut buffer = Vec::with_capacity(16 * 1024);
     loop {
         let Some(request) = read_request(&mut socket, &mut buffer).await? else { return Ok(()) };
+        if let Some((count, pause)) = request.paced {
+            paced(&mut socket, count, pause).await?;
+            continue;
+        }
         match (request.anthropic, request.stream) {
             (false, false) => socket.write_all(&answers.chat).await?,
             (true, false) => socket.write_all(&answers.messages).await?,
@@ -118,9 +136,26 @@ async fn chunks(socket: &mut TcpStream, chunks: &[Vec<u8>]) -> std::io::Result<(
     Ok(())
 }
 
+/// Events of the Chat dialect, one after another.
+async fn paced(socket: &mut TcpStream, count: usize, pause: Duration) -> std::io::Result<()> {
+    let chunk = |event: String| format!("{:x}\r\n{event}\r\n", event.len()).into_bytes();
+    socket
+        .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        .await?;
+    for _ in 0..count {
+        let delta = format!(r#"{{"content":"{}{:016}"}}"#, String::from_utf8_lossy(STAMP), micros());
+        socket.write_all(&chunk(chat_event(&delta, "null"))).await?;
+        tokio::time::sleep(pause).await;
+    }
+    let end = [chunk(chat_event("{}", "\"stop\"")), chunk("data: [DONE]\n\n".to_owned()), b"0\r\n\r\n".to_vec()];
+    socket.write_all(&end.concat()).await
+}
+
 struct Request {
     anthropic: bool,
     stream: bool,
+    /// So many events, and the time between them.
+    paced: Option<(usize, Duration)>,
 }
 
 async fn read_request(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<Option<Request>> {
@@ -140,11 +175,19 @@ async fn read_request(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::
             }
             // The flag is looked for where both generators and encoders put it: somewhere in the last or first kilobyte.
             let body = &buffer[end + 4..total];
-            let stream = find(&body[..body.len().min(1_024)], b"\"stream\":true").is_some()
-                || find(&body[body.len().saturating_sub(1_024)..], b"\"stream\":true").is_some();
+            let near = |what: &[u8]| {
+                find(&body[..body.len().min(1_024)], what).is_some()
+                    || find(&body[body.len().saturating_sub(1_024)..], what).is_some()
+            };
+            let stream = near(b"\"stream\":true");
+            let paced = match () {
+                () if near(PACED.as_bytes()) => Some((64, Duration::from_millis(20))),
+                () if near(SLOW.as_bytes()) => Some((30, Duration::from_secs(1))),
+                () => None,
+            };
             let anthropic = head.lines().next().is_some_and(|line| line.contains("/messages"));
             buffer.drain(..total);
-            return Ok(Some(Request { anthropic, stream }));
+            return Ok(Some(Request { anthropic, stream, paced }));
         }
         if socket.read_buf(buffer).await? == 0 {
             return Ok(None);
