@@ -68,9 +68,7 @@ pub fn command(file: &Path, successor: Option<&Path>) -> ExitCode {
 /// # Errors
 /// A line for each thing that stands in the way.
 fn serve(file: &Path, successor: Option<&Path>) -> Result<Infallible, Vec<String>> {
-    let supervisor = Supervisor::of(&|name| std::env::var(name).ok())
-        .map_err(|error| vec![format!("NOTIFY_SOCKET leads to nobody: {error}")])?;
-    let supervisor = Arc::new(supervisor);
+    let supervisor = Supervisor::of(&|name| std::env::var(name).ok());
     let predecessor = successor.map(|_| Predecessor::of_input()).transpose();
     let predecessor =
         predecessor.map_err(|error| vec![format!("a successor is started by the process that it follows: {error}")])?;
@@ -81,6 +79,10 @@ fn serve(file: &Path, successor: Option<&Path>) -> Result<Infallible, Vec<String
     telemetry::log::init(&snapshot.log, &metrics)
         .map_err(|error| vec![format!("the log cannot be set up: {error}")])?;
     telemetry::events::in_force(&metrics, &snapshot.version);
+    let supervisor = Arc::new(supervisor.unwrap_or_else(|error| {
+        tracing::warn!(%error, "NOTIFY_SOCKET leads to nobody: no service manager is told anything");
+        Supervisor::default()
+    }));
     let journal = Journal::open(&snapshot.state_dir)
         .map_err(|error| vec![format!("the journal in {} cannot be opened: {error}", snapshot.state_dir.display())])?;
     let journal = Arc::new(journal);
@@ -178,9 +180,11 @@ fn serve(file: &Path, successor: Option<&Path>) -> Result<Infallible, Vec<String
         supervisor.clone(),
         shared.metrics.clone(),
         shared.succeeded.clone(),
-    )
-    .map_err(|error| vec![format!("which program this is cannot be found out: {error}")])?;
-    server.add_service(succession);
+    );
+    match succession {
+        Ok(succession) => drop(server.add_service(succession)),
+        Err(error) => tracing::warn!(%error, "which program this is cannot be found out: no other can take over"),
+    }
     if let Some(address) = snapshot.listen.first().copied() {
         let vigil = Vigil { shared: shared.clone(), supervisor, address, predecessor: predecessor.into() };
         server.add_service(background_service("vigil", vigil));

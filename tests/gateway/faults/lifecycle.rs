@@ -337,6 +337,15 @@ fn d_05_the_service_manager_is_told_of_every_step() {
 }
 
 #[test]
+fn d_05_a_manager_that_is_not_there_is_no_reason_not_to_serve() {
+    let upstream = Upstream::always(answers::whole("fine"));
+    let text = config(&[("alias", &upstream.v1())], "");
+    let gateway = Gateway::start_in(&text, &[("NOTIFY_SOCKET", "/nowhere/at/all")]);
+    assert_eq!(gateway.status_of(SECRET, "alias"), 200);
+    assert!(gateway.logs().contains("NOTIFY_SOCKET leads to nobody"), "{}", gateway.logs());
+}
+
+#[test]
 fn d_07_who_keeps_a_connection_idle_loses_no_request() {
     let upstream = Upstream::always(answers::whole("fine"));
     let lineage = Lineage::start(&config(&[("alias", &upstream.v1())], "shutdown: { drain: 10s }\n"));
