@@ -105,7 +105,7 @@ sdk-test: build python node ## the official SDKs, unchanged, against the real bi
 bench: system ## criterion benches: scan, splice, SSE, transcode, choice of targets
 	$(CARGO) bench --locked -j$(JOBS)
 
-loadtest: release ## processor time a request beside a bare Pingora proxy, bounded in time and count
+loadtest: release ## cost, delay and memory beside a bare Pingora proxy, bounded in time and count
 	$(CARGO) build --release --locked -j$(JOBS) --example bare --example loadtest
 	$(TARGET_DIR)/release/examples/loadtest --portolan $(RELEASE) --bare $(TARGET_DIR)/release/examples/bare
 
