@@ -162,8 +162,8 @@ fn a_20_a_close_without_notice_is_judged_by_what_was_said() {
         case.keep(told);
     }
 
-    // In the middle of what was passed on already: the caller is told.
-    one.set_reply(cut([frames(&before), frames(&spoken[..3])].concat()));
+    // In the middle of what was passed on already, and not in one packet with it: the caller is told.
+    one.set_reply(cut([frames(&before), frames(&spoken[..3]), vec![Step::Sleep(300)]].concat()));
     let told = case.stream("alias");
     assert_eq!(told.broken(), "one two three ");
     let broken = told.number;
