@@ -320,9 +320,8 @@ fn special_far(rest: &[u8]) -> Option<usize> {
     special_near(rest.get(passed..)?).map(|at| passed + at)
 }
 
-/// Bytes of whole blocks, from the front, that have nothing special in them; compiled once for the vectors that every
-/// processor has and once for wider ones, and chosen between at run time.
-#[multiversion::multiversion(targets("x86_64+avx2"))]
+/// Bytes of whole blocks, from the front, that have nothing special in them.
+#[inline(never)]
 fn plain_blocks(rest: &[u8]) -> usize {
     /// Long enough to be told in few steps, and short enough to be looked through again.
     const BLOCK: usize = 256;
